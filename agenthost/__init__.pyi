@@ -1,0 +1,33 @@
+from agenthost.adapters import agent as agent
+from agenthost.agent_server import AgentServer as AgentServer
+from agenthost.agents import Agent as Agent
+from agenthost.agents import Answer as Answer
+from agenthost.agents import Health as Health
+from agenthost.agents import RunContext as RunContext
+from agenthost.agents import RunRequest as RunRequest
+from agenthost.agents import RunResult as RunResult
+from agenthost.auth import Authenticator as Authenticator
+from agenthost.auth import Credentials as Credentials
+from agenthost.auth import Principal as Principal
+from agenthost.errors import HostError as HostError
+from agenthost.errors import LoadError as LoadError
+from agenthost.errors import Unauthorized as Unauthorized
+from agenthost.events import Artifact as Artifact
+from agenthost.events import Custom as Custom
+from agenthost.events import Event as Event
+from agenthost.events import Interrupt as Interrupt
+from agenthost.events import ModelChunk as ModelChunk
+from agenthost.events import Result as Result
+from agenthost.events import Think as Think
+from agenthost.events import ToolComplete as ToolComplete
+from agenthost.events import ToolProgress as ToolProgress
+from agenthost.events import ToolStart as ToolStart
+from agenthost.events import Usage as Usage
+from agenthost.hookspecs import Dialect as Dialect
+from agenthost.hookspecs import hookimpl as hookimpl
+from agenthost.http.app import create_app as create_app
+from agenthost.threads import Message as Message
+from agenthost.threads import Part as Part
+from agenthost.threads import ThreadKey as ThreadKey
+
+__all__: list[str]

@@ -1,0 +1,189 @@
+"""AgentServer: one agent at `/`, in the shape of Locus 3.0.1's server, on the host's own street.
+
+Routes: `POST /invoke`, `POST /stream`, `GET` and `DELETE /threads/{id}`, `GET /threads`, `GET /health` (public).
+
+Security: with a key (`api_key`, else `AGENTHOST_API_KEY`, else `LOCUS_SERVER_API_KEY`) every route but `/health` needs
+it as a bearer token. Without one the server answers this machine only (server, peer and Host are loopback, nothing
+forwarded), and `run` refuses any other address, unless `allow_unauthenticated`. Threads are kept per principal: Locus's
+digest of the key, or `anon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import uvicorn
+from fastapi import FastAPI, Request
+
+from agenthost.agents import AgentEntry, AgentSource, AgentSpec, RunRequest
+from agenthost.api_keys import ApiKeys, digest
+from agenthost.auth import Principal
+from agenthost.config import Config, StoreConfig
+from agenthost.events import Entry
+from agenthost.host import Host
+from agenthost.http.agent_app import HANDLERS, mount
+from agenthost.http.app import App
+from agenthost.http.security import Policy, is_loopback
+from agenthost.protocols import native
+from agenthost.protocols.exchange import Exchange, Receive, Scope, Send
+from agenthost.streaming import data_frame
+
+MetadataResolver = Callable[[Any, str], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
+"""`metadata_resolver(request, principal)`: metadata the server vouches for, laid over the client's."""
+
+DecisionHandler = Callable[[Any, str, str, dict[str, Any]], Awaitable[None] | None]
+"""`decision_handler(request, principal, thread_id, decision)`: records a decision that came with a resume."""
+
+SHORT_KEY = 16
+"""Bytes under which a key is worth a warning."""
+
+AGENT = "agent"
+"""The agent's name in threads, logs and metrics."""
+
+log = logging.getLogger("agenthost.agent_server")
+
+
+class AgentServer:
+    """Wrap one agent, of any kind the host takes, as a FastAPI application.
+
+    It starts on first use if no lifespan ran, so it can be mounted, and tested with any client. Raises `LoadError` at
+    once, from here, for an object that is no agent.
+    """
+
+    def __init__(
+        self,
+        agent: Any,
+        title: str = "Agent server",
+        description: str = "HTTP API for one agent",
+        api_key: str | None = None,
+        allow_unauthenticated: bool = False,
+        *,
+        stream_tokens: bool = True,
+        metadata_resolver: MetadataResolver | None = None,
+        decision_handler: DecisionHandler | None = None,
+        store: str = "memory:",
+    ) -> None:
+        """See the class.
+
+        `stream_tokens` and `decision_handler` are for agents that have a use for them (a framework's, with pauses of
+        its own); `metadata_resolver` is called for every run; `store` is a URL as in `[store] url`.
+        """
+        self.agent = agent
+        self.stream_tokens = stream_tokens
+        self.decision_handler = decision_handler
+        self._api_key = api_key or os.environ.get("AGENTHOST_API_KEY") or os.environ.get("LOCUS_SERVER_API_KEY") or None
+        self._allow_unauthenticated = allow_unauthenticated
+        if self._api_key is not None and len(self._api_key.encode()) < SHORT_KEY:
+            log.warning("AgentServer: the API key has fewer than %d bytes; anybody may guess it", SHORT_KEY)
+        if self._api_key is None and not allow_unauthenticated:
+            log.warning("AgentServer: no API key; answering this machine only")
+        spec = AgentSpec(
+            name=AGENT, source=AgentSource(use=_use(agent), load=lambda: agent), title=title, description=description
+        )
+        self._host = Host(Config(store=StoreConfig(url=store)), builtins=(native,), specs=(spec,))
+        self.app: FastAPI = _Application(self._host, self._policy(), metadata_resolver, title, description)
+
+    def _policy(self) -> Policy:
+        public = frozenset({"/health"})
+        if self._api_key is None:
+            anonymous = Principal("anon", agents=("*",))
+            return Policy(anonymous=anonymous, local_only=not self._allow_unauthenticated, public=public)
+        principal = Principal(hashlib.sha256(self._api_key.encode()).hexdigest()[:12], agents=("*",))
+        return Policy(authenticators=(ApiKeys([(digest(self._api_key), principal)]),), public=public)
+
+    def run(self, host: str = "127.0.0.1", port: int = 8000, **settings: Any) -> None:
+        """Serve with uvicorn until stopped; `settings` are uvicorn's. Raises `RuntimeError` for an open address."""
+        if self._api_key is None and not self._allow_unauthenticated and not is_loopback(host):
+            raise RuntimeError(
+                f"Refusing to bind AgentServer to {host!r} without an API key: set AGENTHOST_API_KEY, pass api_key=, "
+                "or pass allow_unauthenticated=True where something in front of it authenticates"
+            )
+        uvicorn.run(self.app, host=host, port=port, **{"proxy_headers": False, **settings})
+
+
+def _use(agent: Any) -> str:
+    kind = agent if inspect.isclass(agent) or inspect.isroutine(agent) else type(agent)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+class _Application(FastAPI):
+    """A FastAPI application whose requests pass the host's layers first."""
+
+    def __init__(
+        self, host: Host, policy: Policy, resolver: MetadataResolver | None, title: str, description: str
+    ) -> None:
+        super().__init__(
+            title=title,
+            description=description,
+            exception_handlers=dict(HANDLERS),
+            docs_url=None,
+            redoc_url=None,
+            openapi_url=None,
+        )
+        self._host = host
+        self._resolver = resolver
+        self._starting = threading.Lock()
+        self._layers = App(host, self, policy)
+        mount(self, (native.NATIVE,), host, AGENT)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve: through the layers, which come back to `answer`."""
+        if scope["type"] != "http":
+            await self._layers(scope, receive, send)
+            return
+        await self._start()
+        await self._layers.request(scope, receive, send)
+
+    async def _start(self) -> None:
+        """Start the host if nobody has; the lock is a thread's, since a test client may use a loop per request."""
+        while not self._host.started:
+            if self._starting.acquire(blocking=False):
+                try:
+                    if not self._host.started:
+                        await self._host.start(settle=30.0)
+                finally:
+                    self._starting.release()
+            else:
+                await asyncio.sleep(0.01)
+
+    def locate(self, exchange: Exchange) -> str:
+        """What the public table calls this route."""
+        return exchange.path
+
+    async def answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        """Answer from the fast path, else from the FastAPI routes."""
+        entry: AgentEntry = self._host.entries[AGENT]
+        exchange.entry = entry
+        exchange.render = _locus_frame
+        if self._resolver is not None:
+            exchange.prepare = self._resolved
+        handler = native.FAST.get((exchange.method, exchange.path))
+        if handler is not None and entry.serving:
+            await handler(exchange, receive, send)
+        else:
+            await super().__call__(exchange.scope, receive, send)
+
+    async def _resolved(self, exchange: Exchange, request: RunRequest) -> RunRequest:
+        assert self._resolver is not None
+        trusted = self._resolver(Request(exchange.scope), exchange.caller.id)
+        if inspect.isawaitable(trusted):
+            trusted = await trusted
+        return replace(request, metadata={**request.metadata, **dict(trusted or {})})
+
+
+def _locus_frame(entry: Entry) -> bytes:
+    """Locus's frames: the data line alone, and a `done` of exactly three keys."""
+    if entry.type != "done":
+        return data_frame(entry)
+    done = orjson.loads(entry.data)
+    kept = {name: done[name] for name in ("type", "message", "reason")}
+    return data_frame(Entry(entry.seq, entry.type, orjson.dumps(kept)))

@@ -1,0 +1,319 @@
+"""What an agent is, what it is given for one run, and how the host speaks of agents asked for and agents served."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from agenthost.auth import Principal
+from agenthost.errors import HostError
+from agenthost.events import SUCCESS_REASONS, Entry, Event, Interrupt
+from agenthost.threads import Message, Part, ThreadKey
+
+RunStatus = Literal["queued", "running", "completed", "paused", "failed", "cancelled"]
+BusyPolicy = Literal["reject", "queue", "cancel-running"]
+AgentState = Literal["discovered", "loading", "ready", "degraded", "draining", "unloaded", "failed", "disabled"]
+
+MAX_STATE = 1 << 20
+"""Bytes of a thread's `ctx.state`, encoded."""
+
+MAX_CALL_DEPTH = 8
+"""How many agents deep `ctx.call` may go."""
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """One method is the whole contract; `adapters.py` makes one of functions, generators, classes and factories.
+
+    Optional powers, looked up on the type once, at load:
+
+    - `Settings`: a type that validates `settings` from agents.toml (a pydantic model or a dataclass)
+    - `lifespan(self) -> AsyncContextManager`: entered before the first run, left after the last
+    - `async health(self) -> Health`
+    - `resumable: bool`: a run lost with its host may be started again
+    - `title`, `description`: str; `input_schema`, `output_schema`: JSON Schema, as a dict
+    - `async get_thread(key) -> list[Message] | None`, `async delete_thread(key) -> bool`: it keeps its own threads
+    """
+
+    def run(self, ctx: RunContext) -> AsyncIterator[Event | str]:
+        """Answer `ctx.prompt` (or `ctx.input`); a `str` is a `ModelChunk`, the last event may be a `Result`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What an agent says of itself; `detail` is shown to operators only."""
+
+    ok: bool = True
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a resume brought for one interrupt: the whole question, and the person's answer to it."""
+
+    interrupt: Interrupt
+    response: Any = None
+    decision: Mapping[str, Any] | None = None
+    perform_dangling: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a dialect asks of the run engine.
+
+    `content` is the user's message where it is more than `prompt` (files, data). `history` is the conversation so far,
+    where the dialect brings it itself (then `thread_id` is None and nothing is written to a thread).
+    """
+
+    prompt: str
+    thread_id: str | None = None
+    input: Any = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    content: Sequence[Part] | None = None
+    history: Sequence[Message] = ()
+    answers: Sequence[Answer] = ()
+    idempotency_key: str | None = None
+    detached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended, folded from its events: what `/invoke` answers and what `ctx.call` returns.
+
+    `stop_reason` is the `Result`'s reason, `interrupt` for a paused run, else the error's code. `iterations` counts
+    log entries, `usage` sums the run's `Usage` events, `duration_ms` is wall time from the run's start.
+    """
+
+    run_id: str
+    status: RunStatus
+    message: str
+    stop_reason: str
+    thread_id: str | None = None
+    output: Any = None
+    usage: Mapping[str, Any] | None = None
+    interrupt: Mapping[str, Any] | None = None
+    iterations: int = 0
+    tool_calls: int = 0
+    duration_ms: float = 0.0
+
+    @property
+    def success(self) -> bool:
+        """Completed, and not because the agent gave up."""
+        return self.status == "completed" and self.stop_reason in SUCCESS_REASONS
+
+
+class CallAgent(Protocol):
+    """How `ctx.call` reaches the run engine; a worker's goes through its pipe."""
+
+    def __call__(self, name: str, request: RunRequest) -> Awaitable[RunResult]:
+        """Run agent `name` as a child of the calling run."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class RunContext:
+    """What an agent is given for one run: plain data, no request, no app.
+
+    `messages` is the thread so far, then the new user message. `input` is structured and has passed `input_schema`.
+    `state` is one JSON object per thread, the agent's own: what it holds at the end of a completed or paused run is
+    kept (at most 1 MiB encoded), and never sent. `deadline` is in `time.monotonic()` seconds.
+    """
+
+    prompt: str
+    run_id: str
+    agent: str
+    principal: Principal
+    messages: list[Message]
+    input: Any = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    thread: ThreadKey | None = None
+    settings: Any = None
+    answers: Sequence[Answer] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+    deadline: float = float("inf")
+    call_agent: CallAgent | None = None
+
+    @property
+    def answer(self) -> Answer | None:
+        """What this resume brought, or None where the run is not a resume."""
+        return self.answers[0] if self.answers else None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left until the run's timeout."""
+        return self.deadline - time.monotonic()
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger under the agent's name whose records carry agent and run."""
+        return logging.LoggerAdapter(
+            logging.getLogger(f"agenthost.agent.{self.agent}"), {"agent": self.agent, "run_id": self.run_id}
+        )
+
+    async def call(
+        self,
+        name: str,
+        prompt: str = "",
+        *,
+        input: Any = None,  # noqa: A002 - the wire's own name for it
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> RunResult:
+        """Run another agent of this host as the same principal and return how it ended.
+
+        It is a child of this run (`parent_run_id`), cancelled with it, at most 8 deep, with no agent twice in the
+        chain. It never queues. Raises `AgentUnavailable` if it cannot start, the run's `RunError` if it fails,
+        `AgentPaused` if it asks a question, `NotFound` or `Forbidden` as for any caller.
+        """
+        if self.call_agent is None:
+            raise RuntimeError("ctx.call works only while the host runs this agent")
+        return await self.call_agent(
+            name, RunRequest(prompt, thread_id=thread_id, input=input, metadata=metadata or {})
+        )
+
+
+class AgentRef(Protocol):
+    """A loaded agent, wherever it runs; the same errors come out of every placement."""
+
+    info: AgentInfo
+
+    def run(self, ctx: RunContext) -> AsyncIterator[Sequence[Entry]]:
+        """Yield what the agent has said, numbered from 1: what is ready, never waiting to fill a batch.
+
+        An entry of type `result` is last and is not for the log. Raises `AgentError` (it raised), `BadEvent`,
+        `AgentCrashed` (its process died) or `AgentUnavailable`. Cancelled by cancelling the task that iterates.
+        """
+        ...
+
+    async def health(self) -> Health:
+        """Ask the agent how it is; an agent without that power is well."""
+        ...
+
+    async def get_thread(self, key: ThreadKey) -> list[Message] | None:
+        """Read a thread that the agent keeps itself; None if it has none by that key."""
+        ...
+
+    async def delete_thread(self, key: ThreadKey) -> bool:
+        """Delete a thread that the agent keeps itself; whether there was one."""
+        ...
+
+    async def close(self, grace: float) -> None:
+        """Leave the agent's lifespan within `grace` seconds; runs have ended before."""
+        ...
+
+
+class Placement(Protocol):
+    """A place to run agents, registered by name through `register_placements`."""
+
+    async def open(self, spec: AgentSpec) -> AgentRef:
+        """Load the agent, validate its settings, enter its lifespan. Raises `LoadError`; bounded by the registry."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """What a loaded agent says of itself."""
+
+    title: str = ""
+    description: str = ""
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
+    resumable: bool = False
+    keeps_threads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSource:
+    """Where an agent's code comes from: what a blame line names.
+
+    `use` is the text that finds it again (`echo`, `dist:name`, `module:attribute`, `file.py:attribute`); `load` imports
+    and returns the object the plugin handed over, raising `LoadError`.
+    """
+
+    use: str
+    load: Callable[[], Any]
+    distribution: str | None = None
+    version: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`acme-billing 2.1`, or the `use` text where no distribution is known."""
+        return f"{self.distribution} {self.version}" if self.distribution else self.use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSpec:
+    """An agent that was asked for: its place in agents.toml, resolved. Times are in seconds."""
+
+    name: str
+    source: AgentSource
+    title: str = ""
+    description: str = ""
+    owner: str = ""
+    enabled: bool = True
+    required: bool = True
+    lazy: bool = False
+    protocols: tuple[str, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    placement: str = "in-process"
+    timeout: float = 600.0
+    load_timeout: float = 30.0
+    concurrency: int = 256
+    queue: int = 1024
+    on_busy_thread: BusyPolicy = "reject"
+    interrupt_ttl: float = 604800.0
+    problem: HostError | None = None
+
+
+Lifespan = Callable[[], AbstractAsyncContextManager[None]]
+"""Entered and left in a task of its own."""
+
+
+@dataclass(slots=True, eq=False)
+class AgentEntry:
+    """An agent that is served: its spec, its state and since when, and the reference runs go through.
+
+    Requests hold the entry they looked up, so a reload never pulls an agent away from under a run.
+    """
+
+    spec: AgentSpec
+    state: AgentState = "discovered"
+    since: float = field(default_factory=time.time)
+    reason: HostError | None = None
+    retry_at: float | None = None
+    ref: AgentRef | None = None
+    info: AgentInfo = field(default_factory=AgentInfo)
+    check_input: Callable[[Any], str | None] | None = None
+    """Says what is wrong with a run's `input`, without repeating it; made from `input_schema` when the agent loads."""
+    running: int = 0
+    queued: int = 0
+    stuck: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name in agents.toml, which is the name in every address."""
+        return self.spec.name
+
+    @property
+    def serving(self) -> bool:
+        """Whether a run may start."""
+        return self.state in {"ready", "degraded"}
+
+    @property
+    def title(self) -> str:
+        """The operator's title, else the agent's own, else its name."""
+        return self.spec.title or self.info.title or self.spec.name
+
+    @property
+    def description(self) -> str:
+        """The operator's description, else the agent's own."""
+        return self.spec.description or self.info.description
+
+    def become(self, state: AgentState, reason: HostError | None = None, retry_at: float | None = None) -> None:
+        """Change state, noting when and why."""
+        self.state, self.reason, self.retry_at, self.since = state, reason, retry_at, time.time()

@@ -1,0 +1,73 @@
+"""FastAPI apps: one agent's, with its own OpenAPI, and the host's own routes; errors as problem bodies in both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from agenthost.errors import BadRequest, Forbidden, HostError, MethodNotAllowed, NotFound
+from agenthost.hookspecs import Dialect
+from agenthost.http.problems import send_problem
+from agenthost.protocols.exchange import Receive, Scope, Send, exchange_of
+from agenthost.protocols.wire import invalid_request
+
+
+class ProblemResponse(Response):
+    """An error, rendered when it is sent: it knows its request only then."""
+
+    def __init__(self, error: HostError) -> None:
+        super().__init__()
+        self._error = error
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_problem(exchange_of(scope), self._error, send)
+
+
+async def _host_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HostError)
+    return ProblemResponse(error)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return ProblemResponse(invalid_request(error.errors()))
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kinds: Mapping[int, type[HostError]] = {403: Forbidden, 404: NotFound, 405: MethodNotAllowed}
+    return ProblemResponse(kinds.get(error.status_code, BadRequest)())
+
+
+HANDLERS: Mapping[Any, Callable[[Request, Exception], Any]] = {
+    HostError: _host_error,
+    RequestValidationError: _invalid,
+    HTTPException: _http_error,
+}
+
+
+def fastapi_app(**settings: Any) -> FastAPI:
+    """An app that answers every error as a problem, and leaves what it did not expect to the layers above."""
+    return FastAPI(exception_handlers=dict(HANDLERS), swagger_ui_oauth2_redirect_url=None, **settings)
+
+
+def mount(app: FastAPI, dialects: Iterable[Dialect], host: Any, agent: str | None) -> None:
+    """Put the dialects' endpoints under their prefixes."""
+    for dialect in dialects:
+        endpoints = dialect.endpoints(host, agent)
+        if isinstance(endpoints, APIRouter):
+            app.include_router(endpoints, prefix=dialect.prefix, tags=[dialect.name])
+        else:
+            app.mount(dialect.prefix, endpoints)
+
+
+def agent_app(host: Any, name: str, title: str, description: str, dialects: Iterable[Dialect]) -> FastAPI:
+    """One agent's app; its addresses are below `/agents/<name>`."""
+    app = fastapi_app(title=title, description=description, version="1", redoc_url=None)
+    mount(app, dialects, host, name)
+    return app

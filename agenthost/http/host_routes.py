@@ -1,0 +1,69 @@
+"""The host's own routes: its agents, its health, its plugins, its metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from agenthost.errors import Forbidden
+from agenthost.http.agent_app import fastapi_app, mount
+from agenthost.protocols.exchange import Exchange, exchange_of
+from agenthost.protocols.wire import AgentList
+
+
+def host_app(host: Any) -> FastAPI:
+    """The app for every path that is not an agent's."""
+    app = fastapi_app(title="agenthost", version="1", redoc_url=None)
+    app.add_api_route("/agents", _agents, response_model=AgentList, summary="The agents this caller may use")
+    app.add_api_route("/health", _health, summary="Every agent's state and why (operators)")
+    app.add_api_route("/health/live", live, summary="The process answers")
+    app.add_api_route("/health/ready", ready, summary="Every required agent serves and the store writes",
+                      responses={503: {"description": "Not ready"}})  # fmt: skip
+    app.add_api_route("/plugins", _plugins, summary="What each distribution registered (operators)")
+    app.add_api_route("/metrics", _metrics, summary="Prometheus (operators)")
+    mount(app, (dialect for dialect in host.dialects.values() if dialect.scope == "host"), host, None)
+    return app
+
+
+def _operator(request: Request) -> Exchange:
+    exchange = exchange_of(request.scope)
+    if not exchange.caller.admin:
+        raise Forbidden(f"'{exchange.caller.id}' may not operate this host")
+    return exchange
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+async def live(_request: Request) -> Response:
+    """The process answers; says nothing else."""
+    return _json({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """Whether load should come here; says nothing else."""
+    problems = await exchange_of(request.scope).host.readiness()
+    return _json({"status": "unavailable" if problems else "ok"}, 503 if problems else 200)
+
+
+async def _agents(request: Request) -> Response:
+    exchange = exchange_of(request.scope)
+    host = exchange.host
+    return _json({"agents": [host.card(entry, exchange.scope) for entry in host.agents_of(exchange.caller)]})
+
+
+async def _health(request: Request) -> Response:
+    return _json(await _operator(request).host.report())
+
+
+async def _plugins(request: Request) -> Response:
+    return _json({"plugins": _operator(request).host.plugins.describe()})
+
+
+async def _metrics(request: Request) -> Response:
+    page = _operator(request).host.metrics_page()
+    return Response(page, media_type="text/plain; version=0.0.4")

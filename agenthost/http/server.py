@@ -1,0 +1,70 @@
+"""uvicorn under our own hand: one bound socket, no banner, and a stop that ends runs before it closes connections."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from agenthost.errors import StartError
+from agenthost.host import Host
+
+AFTER_DRAIN = 5.0
+"""Seconds that connections have to close once every run has ended."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the address (port 0: a free one); raises `StartError` saying what is wrong with it."""
+    try:
+        family, kind, proto, _name, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, proto)
+    except OSError as refused:
+        raise StartError(f"cannot listen on {host}: {refused.strerror or refused}", hint="correct --host") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as refused:
+        listening.close()
+        hint = "choose another with --port" if refused.errno == errno.EADDRINUSE else "correct --host or --port"
+        raise StartError(f"cannot listen on {host}:{port}: {refused.strerror}", hint=hint) from None
+    return listening
+
+
+class Server(uvicorn.Server):
+    """Announces when it serves; when told to stop, lets runs end (within `drain`) before connections are closed."""
+
+    def __init__(self, app: Any, host: Host, *, on_started: Callable[[], None] | None = None, **settings: Any) -> None:
+        defaults: dict[str, Any] = {
+            "http": "httptools",
+            "ws": "none",
+            "lifespan": "on",
+            "access_log": False,
+            "log_config": None,
+            "server_header": False,
+            "proxy_headers": False,
+            "timeout_graceful_shutdown": AFTER_DRAIN,
+        }
+        super().__init__(uvicorn.Config(app, **{**defaults, **settings}))
+        self._host = host
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets=sockets)
+        if self.started and self._on_started is not None:
+            self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse new runs and end those that are going; then close connections, then the lifespan."""
+        drain = asyncio.create_task(self._host.runs.stop(self._host.config.server.drain))
+        while not drain.done() and not self.force_exit:
+            await asyncio.wait((drain,), timeout=0.1)
+        if not drain.done():
+            await self._host.runs.stop(0.0)
+        await super().shutdown(sockets=sockets)

@@ -1,0 +1,291 @@
+"""The native dialect: `/invoke`, `/stream`, `/threads`, `/health` and the card, in Locus 3.0.1's shapes and ours.
+
+Every route is an ordinary FastAPI route, which is where the OpenAPI comes from; `/invoke` and `/stream` are answered by
+the same functions without the router where a request allows it (`fast`), and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+
+from agenthost.agents import AgentEntry, RunRequest
+from agenthost.errors import AgentNotReady, InvalidRequest, NotFound
+from agenthost.health import agent_report, public_status
+from agenthost.hookspecs import Dialect, RegisterProtocol, hookimpl
+from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Scope, Send, exchange_of
+from agenthost.protocols.threads import wire_thread
+from agenthost.protocols.wire import (
+    AgentCard,
+    AgentStatus,
+    InvokeBody,
+    InvokeReply,
+    Problem,
+    Thread,
+    ThreadDeleted,
+    ThreadPage,
+    invoke_reply,
+    read_body,
+    read_request,
+    without_none,
+)
+from agenthost.run import Run
+from agenthost.streaming import pump
+from agenthost.threads import ThreadKey, thread_id_problem
+
+JSON = (b"content-type", b"application/json")
+EVENT_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+async def read_all(receive: Receive) -> bytes:
+    """The whole body; the layers above have bounded it."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    pieces = [body]
+    while message.get("more_body"):
+        message = await receive()
+        pieces.append(message.get("body", b""))
+    return b"".join(pieces)
+
+
+async def fast_invoke(exchange: Exchange, receive: Receive, send: Send) -> None:
+    """`POST /invoke` from the body to the last byte."""
+    request = read_request(await read_all(receive))
+    await answer_invoke(exchange, request, receive, send)
+
+
+async def fast_stream(exchange: Exchange, receive: Receive, send: Send) -> None:
+    """`POST /stream` from the body to the last byte."""
+    request = read_request(await read_all(receive))
+    await answer_stream(exchange, request, receive, send)
+
+
+async def answer_invoke(exchange: Exchange, request: RunRequest, receive: Receive, send: Send) -> None:
+    """Run, fold, answer; a client that leaves cancels the run and gets no answer."""
+    run: Run | None = None
+    with ClientWatch(receive) as watch:
+        try:
+            if exchange.prepare is not None:
+                request = await exchange.prepare(exchange, request)
+            run = await exchange.host.runs.start(exchange.agent, exchange.caller, request, fold_only=True)
+            headers = exchange.run_headers(run)
+            result = await run.result()
+        finally:
+            if run is not None and not run.done.done():
+                run.read().close()  # the one reader left
+    if watch.gone:
+        return
+    body = orjson.dumps(invoke_reply(result))
+    headers += [JSON, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_stream(exchange: Exchange, request: RunRequest, receive: Receive, send: Send) -> None:
+    """Run, and send the log as it grows; a client that leaves is a reader that leaves."""
+    with ClientWatch(receive):
+        if exchange.prepare is not None:
+            request = await exchange.prepare(exchange, request)
+        run = await exchange.host.runs.start(exchange.agent, exchange.caller, request)
+        reader = run.read()
+        try:
+            headers = [*EVENT_STREAM, *exchange.run_headers(run)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+            async def write(data: bytes, more: bool) -> None:
+                await send({"type": "http.response.body", "body": data, "more_body": more})
+
+            await pump(reader, write, exchange.render)
+        finally:
+            reader.close()
+
+
+class _Answer(Response):
+    """A response that is one of the functions above, for the FastAPI routes."""
+
+    def __init__(self, answer: Callable[..., Any], exchange: Exchange, request: RunRequest) -> None:
+        super().__init__()
+        self._arguments = (answer, exchange, request)
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        answer, exchange, request = self._arguments
+        await answer(exchange, request, receive, send)
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read as strictly as on the fast path."""
+
+    async def json(self) -> Any:
+        return read_body(await self.body())
+
+
+class StrictRoute(APIRoute):
+    """A route whose JSON body is read by `read_body`."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """Wrap the handler to hand it a `StrictRequest`."""
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            response: Response = await handler(StrictRequest(request.scope, request.receive))
+            return response
+
+        return strict
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    body = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": Problem.__doc__, "model": Problem, "content": body} for status in statuses}
+
+
+_REFUSALS = _problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503, 504)
+
+
+def card(entry: AgentEntry, url: str, protocols: list[str], *, limits: bool = False) -> dict[str, Any]:
+    """What its callers may know of an agent; what is None is left out."""
+    spec = entry.spec
+    return without_none(
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "description": entry.description,
+            "state": entry.state,
+            "protocols": protocols,
+            "url": url,
+            "input_schema": entry.info.input_schema,
+            "output_schema": entry.info.output_schema,
+            "limits": {
+                "timeout_seconds": spec.timeout,
+                "concurrency": spec.concurrency,
+                "queue": spec.queue,
+                "on_busy_thread": spec.on_busy_thread,
+                "max_body_bytes": None,
+            }
+            if limits
+            else None,
+        }
+    )
+
+
+def endpoints(_host: Any, _agent: str | None) -> APIRouter:
+    """The routes below `/agents/<name>`."""
+    router = APIRouter(route_class=StrictRoute)
+    router.add_api_route("/", _card, methods=["GET"], response_model=AgentCard, summary="This agent's card",
+                         response_model_exclude_none=True, responses=_problems(401, 403, 404, 503))  # fmt: skip
+    router.add_api_route("/health", _health, methods=["GET"], response_model=AgentStatus,
+                         summary="Whether this agent serves", responses={503: {"model": AgentStatus}})  # fmt: skip
+    router.add_api_route("/invoke", _invoke, methods=["POST"], response_model=InvokeReply,
+                         summary="Run and wait for the result", responses=_REFUSALS)  # fmt: skip
+    router.add_api_route("/stream", _stream, methods=["POST"], response_class=Response,
+                         summary="Run and stream its events",
+                         responses={200: {"content": {"text/event-stream": {}}}, **_REFUSALS})  # fmt: skip
+    router.add_api_route("/threads", _threads, methods=["GET"], response_model=ThreadPage,
+                         response_model_exclude_none=True, summary="The caller's threads, newest first",
+                         responses=_problems(401, 403, 404, 422, 503))  # fmt: skip
+    router.add_api_route("/threads/{thread_id:path}", _thread, methods=["GET"], response_model=Thread,
+                         summary="A thread, whole", responses=_problems(401, 403, 404, 422, 503))  # fmt: skip
+    router.add_api_route("/threads/{thread_id:path}", _delete_thread, methods=["DELETE"],
+                         response_model=ThreadDeleted, summary="Delete a thread and all that belongs to it",
+                         responses=_problems(401, 403, 404, 409, 422, 503))  # fmt: skip
+    return router
+
+
+async def _invoke(body: InvokeBody, request: Request) -> Response:
+    return _Answer(answer_invoke, exchange_of(request.scope), body.request())
+
+
+async def _stream(body: InvokeBody, request: Request) -> Response:
+    return _Answer(answer_stream, exchange_of(request.scope), body.request())
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+async def _card(request: Request) -> Response:
+    exchange = exchange_of(request.scope)
+    return _json(exchange.host.card(exchange.agent, exchange.scope, limits=True))
+
+
+async def _health(request: Request) -> Response:
+    exchange = exchange_of(request.scope)
+    entry = exchange.agent
+    caller = exchange.principal
+    operator = caller is not None and caller.admin and caller.may_use(entry.name)
+    return _json(agent_report(entry) if operator else public_status(entry), 200 if entry.serving else 503)
+
+
+async def _threads(
+    request: Request,
+    limit: int = Query(50, ge=1, le=200),
+    cursor: str | None = Query(None, max_length=500),
+) -> Response:
+    exchange = exchange_of(request.scope)
+    page = await exchange.host.store.list_threads(exchange.caller.id, exchange.agent.name, cursor=cursor, limit=limit)
+    listed = [{"thread_id": one.thread_id, "created": one.created, "updated": one.updated} for one in page.items]
+    return _json(without_none({"threads": listed, "next_cursor": page.cursor}))
+
+
+def _key(exchange: Exchange, thread_id: str) -> ThreadKey:
+    problem = thread_id_problem(thread_id)
+    if problem:
+        raise InvalidRequest(f"thread_id: {problem}")
+    return ThreadKey(exchange.caller.id, exchange.agent.name, thread_id)
+
+
+_THREAD_ID = Path(description="The thread's id, percent-encoded.")
+
+
+async def _thread(request: Request, thread_id: str = _THREAD_ID) -> Response:
+    exchange = exchange_of(request.scope)
+    key = _key(exchange, thread_id)
+    entry = exchange.agent
+    stored = await exchange.host.store.get_thread(key)
+    messages = stored.messages if stored else None
+    if entry.info.keeps_threads:
+        messages = await _ref(entry).get_thread(key) or messages
+    if messages is None:
+        raise NotFound("no such thread")
+    return _json(wire_thread(key, messages, stored))
+
+
+async def _delete_thread(request: Request, thread_id: str = _THREAD_ID) -> Response:
+    exchange = exchange_of(request.scope)
+    key = _key(exchange, thread_id)
+    entry = exchange.agent
+    exchange.host.runs.refuse_if_busy(key)
+    deleted = await exchange.host.store.delete_thread(key)
+    if entry.info.keeps_threads:
+        deleted = await _ref(entry).delete_thread(key) or deleted
+    return _json({"thread_id": thread_id, "deleted": deleted})
+
+
+def _ref(entry: AgentEntry) -> Any:
+    if entry.ref is None:
+        raise AgentNotReady(f"agent '{entry.name}' is {entry.state}", retry_after=1.0)
+    return entry.ref
+
+
+FAST: Mapping[tuple[str, str], Callable[[Exchange, Receive, Send], Any]] = {
+    ("POST", "/invoke"): fast_invoke,
+    ("POST", "/stream"): fast_stream,
+}
+
+NATIVE = Dialect("native", prefix="", endpoints=endpoints, fast=FAST)
+
+
+@hookimpl
+def register_protocols(register: RegisterProtocol) -> None:
+    """Register the native dialect, through the door every dialect uses."""
+    register(NATIVE)

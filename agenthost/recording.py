@@ -1,0 +1,123 @@
+"""How a durable run's entries reach the store: ahead of the disk by little, shown to readers only once committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agenthost.events import Entry
+from agenthost.run_log import RunLog
+from agenthost.store import Store
+
+AHEAD_EVENTS = 64
+AHEAD_BYTES = 64 << 10
+"""How far a run may be ahead of the disk: whichever comes first."""
+
+QUIET = 0.25
+"""Seconds an entry that no reader waits for may stay unwritten, so that a short run costs two commits and no more."""
+
+
+class Recorder:
+    """One durable run's way to the store; at most one append is under way."""
+
+    __slots__ = (
+        "_ahead",
+        "_ahead_bytes",
+        "_epoch",
+        "_failure",
+        "_flight",
+        "_log",
+        "_loop",
+        "_pending",
+        "_run_id",
+        "_settling",
+        "_soon",
+        "_store",
+        "_timer",
+    )
+
+    def __init__(self, store: Store, run_id: str, epoch: int, log: RunLog) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._epoch = epoch
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[Entry] = []
+        self._ahead = 0
+        self._ahead_bytes = 0
+        self._flight: asyncio.Future[None] | None = None
+        self._soon = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._settling = False
+        self._failure: BaseException | None = None
+
+    def add(self, entry: Entry) -> None:
+        """Take an entry that the log has; write it soon if a reader waits for it, else within `QUIET`."""
+        self._pending.append(entry)
+        self._ahead += 1
+        self._ahead_bytes += len(entry.data)
+        self._schedule()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the run must wait for the disk."""
+        return self._ahead >= AHEAD_EVENTS or self._ahead_bytes >= AHEAD_BYTES
+
+    def hurry(self) -> None:
+        """A reader has come: write what is pending now."""
+        self._schedule(now=True)
+
+    async def room(self) -> None:
+        """Wait until the disk has caught up; raises `StoreError` if it refused."""
+        while self.behind and self._failure is None:
+            self._flush()
+            if self._flight is not None:
+                await asyncio.wait((self._flight,))
+        self.check()
+
+    def check(self) -> None:
+        """Raise what an append failed with."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def settle(self) -> Sequence[Entry]:
+        """Wait for the append under way and return what is still to write, for the commit that ends the run."""
+        self._settling = True
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._flight is not None:
+            await asyncio.wait((self._flight,))
+        self.check()
+        return self._pending
+
+    def _schedule(self, *, now: bool = False) -> None:
+        if self._settling or self._flight is not None or not self._pending:
+            return
+        if now or self._log.awaited or self.behind:
+            if not self._soon:
+                self._soon = True
+                self._loop.call_soon(self._flush)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(QUIET, self._flush)
+
+    def _flush(self) -> None:
+        self._soon = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._settling or self._flight is not None or not self._pending or self._failure is not None:
+            return
+        entries, self._pending = self._pending, []
+        self._flight = asyncio.ensure_future(self._store.append(self._run_id, self._epoch, entries))
+        self._flight.add_done_callback(lambda done: self._written(done, entries))
+
+    def _written(self, done: asyncio.Future[None], entries: Sequence[Entry]) -> None:
+        self._flight = None
+        self._ahead -= len(entries)
+        self._ahead_bytes -= sum(len(entry.data) for entry in entries)
+        if done.cancelled():
+            return
+        self._failure = done.exception()
+        if self._failure is None:
+            self._log.show(entries[-1].seq)
+            self._schedule()

@@ -1,0 +1,150 @@
+"""Name → served agent and its state: each is loaded by itself, within its time limit, and one that fails stays a state.
+
+An entry is listed before it is loaded, so a loading agent is seen as loading. A failed load is tried again with
+back-off; requests hold the entry they looked up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from agenthost.agents import AgentEntry, AgentRef, AgentSpec, Placement
+from agenthost.errors import HostError, LoadError
+from agenthost.schemas import input_check
+
+RETRIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+"""Seconds between attempts to load an agent that failed; after the last it stays failed until it is asked for again."""
+
+log = logging.getLogger("agenthost.registry")
+
+
+class Registry:
+    """Loads and unloads agents; `entries` is what routing reads."""
+
+    def __init__(
+        self, placements: Callable[[], Mapping[str, Placement]], dialects: Callable[[], Collection[str]]
+    ) -> None:
+        self.entries: dict[str, AgentEntry] = {}
+        self._placements = placements
+        self._dialects = dialects
+        self._loads: dict[AgentEntry, asyncio.Task[None]] = {}
+
+    def start(self, specs: Sequence[AgentSpec]) -> None:
+        """List every spec and begin to load those that are enabled; returns at once."""
+        for spec in specs:
+            self.put(spec)
+
+    def put(self, spec: AgentSpec) -> AgentEntry:
+        """List one agent and begin to load it."""
+        entry = AgentEntry(spec)
+        self.entries[spec.name] = entry
+        if not spec.enabled:
+            entry.become("disabled")
+        elif spec.problem is not None:
+            self._failed(entry, spec.problem)
+        else:
+            entry.become("loading")
+            self._loads[entry] = asyncio.get_running_loop().create_task(self._load(entry), name=f"load {spec.name}")
+        return entry
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until every agent has been tried once, at most `seconds`."""
+        deadline = time.monotonic() + seconds
+        while any(entry.state == "loading" for entry in self.entries.values()) and self._loads:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            await asyncio.wait(tuple(self._loads.values()), timeout=min(remaining, 0.05))
+
+    async def _load(self, entry: AgentEntry) -> None:
+        try:
+            for pause in (*RETRIES, None):
+                problem = await self._try(entry)
+                if problem is None:
+                    return
+                self._failed(entry, problem, None if pause is None else time.time() + pause)
+                if pause is None:
+                    return
+                await asyncio.sleep(pause)
+        finally:
+            self._loads.pop(entry, None)
+
+    async def _try(self, entry: AgentEntry) -> HostError | None:
+        spec = entry.spec
+        try:
+            async with asyncio.timeout(spec.load_timeout):
+                ref = await self._placement(spec).open(spec)
+            entry.check_input = self._input_check(spec, ref)
+        except TimeoutError:
+            return self._blamed(spec, f"took longer than its load_timeout of {spec.load_timeout:g} s to load")
+        except HostError as problem:
+            return problem
+        except Exception as raised:  # noqa: BLE001 - a placement is a plugin: its fault is this agent's state
+            return self._blamed(spec, f"failed to load: {type(raised).__name__}: {raised}")
+        entry.ref, entry.info = ref, ref.info
+        entry.become("ready")
+        return None
+
+    def _placement(self, spec: AgentSpec) -> Placement:
+        missing = [name for name in spec.protocols or () if name not in self._dialects()]
+        if missing:
+            raise self._blamed(
+                spec,
+                f"needs a protocol that is not installed: {', '.join(missing)}",
+                hint=f"install its plugin, or take it out of protocols under [agents.{spec.name}]",
+            )
+        placement = self._placements().get(spec.placement)
+        if placement is None:
+            raise self._blamed(
+                spec,
+                f"asks for placement '{spec.placement}', which is not installed",
+                hint=f"one of: {', '.join(sorted(self._placements()))}",
+            )
+        return placement
+
+    def _input_check(self, spec: AgentSpec, ref: AgentRef) -> Callable[[object], str | None] | None:
+        if ref.info.input_schema is None:
+            return None
+        try:
+            return input_check(ref.info.input_schema)
+        except (ValueError, TypeError) as invalid:
+            problem = str(invalid).partition("\n")[0]
+            raise self._blamed(spec, f"has an input_schema that is not a JSON Schema: {problem}") from None
+
+    def _blamed(self, spec: AgentSpec, problem: str, hint: str | None = None) -> LoadError:
+        return LoadError(
+            f"agent '{spec.name}' ({spec.source.label}) {problem}",
+            hint=hint or f"correct it, or set enabled = false under [agents.{spec.name}]",
+            distribution=spec.source.distribution,
+            version=spec.source.version,
+        )
+
+    def _failed(self, entry: AgentEntry, problem: HostError, retry_at: float | None = None) -> None:
+        first = entry.reason is None or entry.reason.message != problem.message
+        entry.become("failed", problem, retry_at)
+        if first:
+            trace = getattr(problem, "traceback", None)
+            log.error("%s", problem.describe() + (f"\n{trace}" if trace else ""), extra={"agent": entry.name})
+
+    async def close(self, grace: float) -> None:
+        """Stop loading and close every agent, side by side, each within `grace` seconds."""
+        loads = tuple(self._loads.values())
+        for load in loads:
+            load.cancel()
+        if loads:
+            await asyncio.wait(loads, timeout=grace)
+        await asyncio.gather(*(self._close(entry, grace) for entry in self.entries.values()))
+
+    async def _close(self, entry: AgentEntry, grace: float) -> None:
+        ref, entry.ref = entry.ref, None
+        if ref is None:
+            return
+        entry.become("draining")
+        try:
+            await ref.close(grace)
+        except Exception as raised:  # noqa: BLE001 - an agent that cannot leave must not keep the others from leaving
+            log.error("agent '%s' failed while closing: %s: %s", entry.name, type(raised).__name__, raised)
+        entry.become("unloaded")

@@ -1,0 +1,177 @@
+"""A run's event log, the only thing readers of a run see: slow, late, second and dropped readers are one mechanism.
+
+An ephemeral log forgets what its one reader has taken, and makes the run wait while `UNREAD` bytes are not taken. A
+durable log shows an entry only once it is committed, keeps the newest `KEPT` bytes in memory for any number of readers
+(older ones come from the store), and never waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from agenthost.events import Entry
+
+UNREAD = 1 << 20
+"""Bytes an ephemeral log holds for its reader before the run waits."""
+
+KEPT = 1 << 20
+"""Bytes a durable log keeps in memory."""
+
+PAGE = 512
+"""Entries read from the store at once."""
+
+
+class RunLog:
+    """Entries of one run, in order; written by the run's own task, read on the same loop."""
+
+    __slots__ = ("_base", "_bytes", "_entries", "_room", "_sleepers", "closed", "durable", "last", "visible")
+
+    def __init__(self, *, durable: bool) -> None:
+        self.durable = durable
+        self.closed = False
+        self.last = 0
+        """Seq of the newest entry."""
+        self.visible = 0
+        """Seq of the newest entry that readers may see."""
+        self._entries: list[Entry] = []
+        self._base = 0
+        self._bytes = 0
+        self._sleepers: list[asyncio.Future[None]] = []
+        self._room: asyncio.Future[None] | None = None
+
+    def add(self, entry: Entry) -> None:
+        """Append the next entry; an ephemeral log shows it at once."""
+        self._entries.append(entry)
+        self._bytes += len(entry.data)
+        self.last = entry.seq
+        if not self.durable:
+            self.visible = entry.seq
+            if self._sleepers:
+                self.wake()
+
+    def skip(self, seq: int) -> None:
+        """Count an entry that nobody will read."""
+        self.last = self.visible = self._base = seq
+
+    def show(self, seq: int) -> None:
+        """Let readers see entries up to `seq`: they are committed."""
+        self.visible = max(self.visible, seq)
+        if self._bytes > KEPT + (KEPT >> 2):
+            self._trim()
+        self.wake()
+
+    def close(self) -> None:
+        """The last visible entry is the last one there will be."""
+        self.closed = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake every reader that sleeps."""
+        sleepers, self._sleepers = self._sleepers, []
+        for sleeper in sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a reader sleeps until there is more."""
+        return bool(self._sleepers)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether an ephemeral run must wait for its reader."""
+        return self._bytes > UNREAD and not self.durable
+
+    async def room(self) -> None:
+        """Wait until the reader has taken what there was."""
+        while self.crowded:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def after(self, seq: int) -> Sequence[Entry] | None:
+        """The visible entries after `seq` that are in memory; None if the next one is in the store only.
+
+        Of an ephemeral log they are gone from it then.
+        """
+        if not self.durable:
+            taken, self._entries = self._entries, []
+            self._base, self._bytes = self.last, 0
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
+            return taken
+        if seq < self._base:
+            return None
+        return self._entries[seq - self._base : self.visible - self._base]
+
+    async def news(self, sleeper: asyncio.Future[None]) -> None:
+        """Sleep until there is something new, or somebody else completes `sleeper`."""
+        self._sleepers.append(sleeper)
+        try:
+            await sleeper
+        finally:
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
+
+    def _trim(self) -> None:
+        cut = 0
+        for entry in self._entries:
+            if self._bytes <= KEPT or entry.seq >= self.visible:
+                break
+            self._bytes -= len(entry.data)
+            cut += 1
+        del self._entries[:cut]
+        self._base += cut
+
+
+ReadEvents = Callable[[str, int, int], Awaitable[Sequence[Entry]]]
+"""`store.read_events(run_id, after, limit)`."""
+
+
+class Reader:
+    """One reader's place in a log; made by `Run.read`, left with `close`."""
+
+    __slots__ = ("_log", "_on_close", "_read_events", "_run_id", "_sleeper", "seq")
+
+    def __init__(
+        self, log: RunLog, run_id: str, after: int, read_events: ReadEvents, on_close: Callable[[], None]
+    ) -> None:
+        self._log = log
+        self._run_id = run_id
+        self._read_events = read_events
+        self._on_close: Callable[[], None] | None = on_close
+        self._sleeper: asyncio.Future[None] | None = None
+        self.seq = after
+        """Seq of the last entry taken."""
+
+    async def take(self) -> Sequence[Entry]:
+        """Everything there is after the last one taken; empty if there is nothing yet, or nothing more."""
+        entries = self._log.after(self.seq)
+        if entries is None:
+            entries = await self._read_events(self._run_id, self.seq, PAGE)
+        if entries:
+            self.seq = entries[-1].seq
+        return entries
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the log is closed and all of it was taken."""
+        return self._log.closed and self.seq >= self._log.visible
+
+    async def wait(self) -> None:
+        """Sleep until there is news, or `nudge`; returns at once if there is news already."""
+        if self._log.visible > self.seq or self._log.closed:
+            return
+        self._sleeper = asyncio.get_running_loop().create_future()
+        await self._log.news(self._sleeper)
+
+    def nudge(self) -> None:
+        """Wake this reader though there is no news (its heartbeat is due)."""
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    def close(self) -> None:
+        """Leave; the last reader of an attached run that leaves cancels it. Idempotent."""
+        leave, self._on_close = self._on_close, None
+        if leave is not None:
+            leave()

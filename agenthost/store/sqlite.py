@@ -1,0 +1,166 @@
+"""All that is SQLite's own: where the file is, how it is opened, its dialect's statements, what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from agenthost.errors import StoreError
+from agenthost.store.records import StoreOpenError
+
+__all__ = ["BEGIN_READ", "BEGIN_WRITE", "Database", "at_fault", "locate", "upsert"]
+
+BEGIN_WRITE = "BEGIN IMMEDIATE"
+"""Takes the write lock at once, so a busy file is waited for here and not in the middle."""
+
+BEGIN_READ = "BEGIN"
+"""What is read until the end of the transaction is one state of the database."""
+
+BUSY_TIMEOUT = 3.0
+"""Seconds to wait for a foreign process that holds the file locked."""
+
+DURABILITIES = {"full": "FULL", "normal": "NORMAL"}
+
+_URL_HINT = (
+    'use url = "sqlite:///agenthost.db" (below the working directory), "sqlite:////var/lib/agenthost.db" (absolute) '
+    'or "memory:"'
+)
+_CAUSES = {
+    sqlite3.SQLITE_FULL: ("its disk is full", "free some space; the host then goes on by itself"),
+    sqlite3.SQLITE_IOERR: (
+        "its disk does not take it (disk I/O error)",
+        "look for a full or failing disk, a quota or a file size limit; the host then goes on by itself",
+    ),
+    sqlite3.SQLITE_READONLY: ("it is read-only", "make the file and its directory writable for the host's user"),
+    sqlite3.SQLITE_PERM: ("it is not permitted", "make the file and its directory writable for the host's user"),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "look at the owner and mode of the file and its directory"),
+    sqlite3.SQLITE_BUSY: ("another process keeps it locked", "end what holds it: a shell, a backup, another program"),
+    sqlite3.SQLITE_LOCKED: ("another process keeps it locked", "end what holds it: a shell, a backup, another program"),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", "stop the host and restore a backup; the file was left as it is"),
+    sqlite3.SQLITE_NOTADB: (
+        "it is not a SQLite database, or its first page is damaged",
+        "name another file, or restore a backup; the file was left as it is",
+    ),
+}
+
+
+def locate(url: str) -> Path | None:
+    """Return the file a store URL names, links resolved, or None for `memory:`. Raises `StoreOpenError`."""
+    if url == "memory:":
+        return None
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreOpenError(f"[store] url {url!r} is not a URL", hint=_URL_HINT) from None
+    usable = parsed.drivername == "sqlite" and parsed.host is None and not parsed.query
+    if not usable or parsed.database in {None, "", ":memory:"}:
+        shown = parsed.render_as_string(hide_password=True)
+        raise StoreOpenError(f"[store] url {shown!r} names no store this version can use", hint=_URL_HINT)
+    return Path(os.path.realpath(str(parsed.database)))
+
+
+def _original(error: BaseException) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def at_fault(error: BaseException) -> bool:
+    """Whether it is the database's condition that failed (full, locked, damaged …), not what one job asked of it."""
+    original = _original(error)
+    # a damaged file is reported as the parent class itself; its subclasses but this one speak of the statement
+    return isinstance(original, sqlite3.OperationalError) or type(original) is sqlite3.DatabaseError
+
+
+class Database:
+    """One SQLite file (or, with `path` None, one database in memory) and how to connect to it."""
+
+    def __init__(self, path: Path | None, durability: str) -> None:
+        """Open nothing yet. Raises `StoreOpenError` for an unknown durability."""
+        if durability not in DURABILITIES:
+            raise StoreOpenError(f"[store] durability {durability!r} is unknown", hint='use "full" or "normal"')
+        self.path = path
+        self.name = f"the store {path}" if path else "the store in memory"
+        # the log is cut back to this size once it has grown past it, say under a long backup
+        self._writing = self._engine(
+            "rw", f"PRAGMA synchronous={DURABILITIES[durability]}", f"PRAGMA journal_size_limit={64 << 20}"
+        )
+        self._reading = self._engine("ro", "PRAGMA query_only=ON")
+
+    def create(self) -> None:
+        """Make the file, readable by its owner alone, where there is none; SQLite gives its side files that mode."""
+        if self.path is not None:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def connect(self) -> Connection:
+        """Open the one connection that writes; it may be handed from thread to thread. Raises `sqlite3.Error`."""
+        return self._writing.connect()
+
+    def connect_reader(self) -> Connection:
+        """Open a connection that cannot write. Raises as `connect`."""
+        return self._reading.connect()
+
+    def _engine(self, mode: str, *pragmas: str) -> Engine:
+        path = self.path
+
+        def open_connection() -> sqlite3.Connection:
+            target = f"file:{quote(str(path))}?mode={mode}" if path else ":memory:"
+            connection = sqlite3.connect(
+                target,
+                uri=path is not None,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            try:
+                # statements of many rows keep an undo log; in memory it costs nothing, in a file a write a statement
+                for pragma in ("PRAGMA temp_store=MEMORY", *pragmas):
+                    connection.execute(pragma)
+            except sqlite3.Error:
+                connection.close()
+                raise
+            return connection
+
+        return create_engine("sqlite://", creator=open_connection, poolclass=NullPool)
+
+    def use_write_ahead_log(self, connection: Connection) -> None:
+        """Make the file one that is read while it is written; kept in the file. Raises `StoreOpenError`."""
+        if self.path is None:
+            return
+        mode = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
+        if mode != "wal":
+            raise StoreOpenError(
+                f"{self.name} cannot keep a write-ahead log on this file system",
+                hint="put it on a local disk, not on a network share",
+            )
+
+    def explain(self, error: BaseException) -> tuple[str, str]:
+        """Say what an error means for this store, and what to do."""
+        original = _original(error)
+        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
+        cause, hint = _CAUSES.get(code, (str(original), "look at the file and its disk"))
+        return cause, hint
+
+    def write_failed(self, error: BaseException) -> StoreError:
+        """The error of every job that shared a transaction with `error`."""
+        cause, hint = self.explain(error)
+        failure = StoreError(f"{self.name} did not take what was to be written: {cause}", hint=hint)
+        failure.__cause__ = error
+        return failure
+
+    def read_failed(self, error: BaseException) -> StoreError:
+        """The error of a read that `error` ended."""
+        cause, hint = self.explain(error)
+        failure = StoreError(f"{self.name} cannot be read: {cause}", hint=hint)
+        failure.__cause__ = error
+        return failure
+
+    def refused(self, error: BaseException) -> StoreOpenError:
+        """The error of a start that `error` ended."""
+        cause, hint = self.explain(error)
+        return StoreOpenError(f"{self.name} cannot be used: {cause}", hint=hint)

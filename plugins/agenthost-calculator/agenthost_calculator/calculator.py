@@ -1,0 +1,254 @@
+"""The agent: expressions in, one tool call each, an answer in text and one in JSON out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from agenthost import (
+    Artifact,
+    Custom,
+    Event,
+    ModelChunk,
+    Result,
+    RunContext,
+    Think,
+    ToolComplete,
+    ToolProgress,
+    ToolStart,
+    Usage,
+)
+from agenthost_calculator.arithmetic import Arithmetic, CannotCompute, Number
+from agenthost_calculator.expression import parse, tokens
+
+MAX_LENGTH = 1000
+"""Characters of one request."""
+
+MAX_EXPRESSIONS = 20
+"""Expressions in one request; each answer may have thousands of digits, and one event holds at most 1 MiB."""
+
+MAX_PRECISION = 15
+"""Decimals; a float has no more that mean anything."""
+
+MAX_DIGITS = 4000
+"""The most that `max_digits` may be; Python itself refuses to write a whole number of over 4,300 digits."""
+
+PROGRESS_EVERY = 100
+"""Operations between two `ToolProgress` events."""
+
+_SAFE_INTEGER = 2**53
+"""Beyond it many JSON readers (every browser) round whole numbers without a word."""
+
+_VALUE = {
+    "type": ["number", "string", "null"],
+    "description": "A string of digits where a whole number is beyond 2**53; null where there is an error",
+}
+_ERROR = {"type": "string", "description": "Why there is no value"}
+
+
+@dataclass(frozen=True, slots=True)
+class CalculatorSettings:
+    """What `settings` in agents.toml may say; raises `ValueError` for a number out of range.
+
+    `precision`: decimals of an answer where the request does not say. `max_digits`: of a whole number; more is an
+    error to the caller.
+    """
+
+    precision: int = 10
+    max_digits: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.precision <= MAX_PRECISION:
+            raise ValueError(f"'precision' must be from 0 to {MAX_PRECISION}")
+        if not 1 <= self.max_digits <= MAX_DIGITS:
+            raise ValueError(f"'max_digits' must be from 1 to {MAX_DIGITS}")
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """One expression, and what came of it: a `value` as JSON holds it, or an `error`."""
+
+    expression: str
+    tool_call_id: str
+    value: int | float | str | None = None
+    error: str | None = None
+
+    def output(self) -> dict[str, Any]:
+        """Return it as `output_schema` has it."""
+        return _output(self.expression, self.value, self.error)
+
+
+class Calculator:
+    """Computes expressions separated by `;`, one tool call each, up to the first that has no answer.
+
+    An expression without an answer (a division by zero, a mistyped name, a number too large) is a tool error, and the
+    run still completes with reason `complete`: the agent did its work, and its answer is that there is no value.
+    """
+
+    title: ClassVar[str] = "Calculator"
+    description: ClassVar[str] = (
+        "Computes arithmetic: + - * / // % ** and parentheses, sqrt abs round min max, pi e, ans for the last answer"
+    )
+    Settings = CalculatorSettings
+    input_schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "expression": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_LENGTH,
+                "description": "What to compute, such as (2+3)*4; several are separated by ;",
+            },
+            "precision": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": MAX_PRECISION,
+                "description": "Decimals of the answer",
+            },
+        },
+        "required": ["expression"],
+        "additionalProperties": False,
+    }
+    output_schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "expression": {"type": "string", "description": "What was asked"},
+            "value": _VALUE,
+            "error": _ERROR,
+            "steps": {
+                "type": "array",
+                "description": "Where several expressions were given: those computed, in order; the last is the answer",
+                "items": {
+                    "type": "object",
+                    "properties": {"expression": {"type": "string"}, "value": _VALUE, "error": _ERROR},
+                    "required": ["expression", "value"],
+                },
+            },
+        },
+        "required": ["expression", "value"],
+    }
+
+    def __init__(self, settings: CalculatorSettings) -> None:
+        self._precision = settings.precision
+        self._arithmetic = Arithmetic(settings.max_digits)
+
+    async def run(self, ctx: RunContext) -> AsyncIterator[Event]:
+        """Compute `ctx.input`, or else `ctx.prompt`; the thread's last answer is kept in `ctx.state["ans"]`."""
+        source, precision = self._asked(ctx)
+        expressions = [part.strip() for part in source.split(";") if part.strip()]
+        problem = _problem(source, expressions)
+        if problem is not None:
+            yield ModelChunk(problem)
+            yield Result(problem, output=_output(source[:MAX_LENGTH], None, problem))
+            return
+        yield Think(_plan(expressions))
+        done: list[Evaluation] = []
+        message = ""
+        for number, expression in enumerate(expressions, 1):
+            evaluation = Evaluation(expression, f"{ctx.run_id}-{number}")
+            for event in self._evaluate(evaluation, precision, ctx.state):
+                yield event
+            done.append(evaluation)
+            chunk = ("\n" if message else "") + _line(evaluation, alone=len(expressions) == 1)
+            yield ModelChunk(chunk)
+            message += chunk
+            if evaluation.error is not None:
+                break
+        last = done[-1]
+        output = _output(source, last.value, last.error)
+        if len(expressions) > 1:
+            output["steps"] = [evaluation.output() for evaluation in done]
+            yield Artifact("steps.csv", "text/csv", text=_table(done))
+        yield Usage("calculator", input_tokens=len(tokens(source)), output_tokens=len(tokens(message)))
+        yield Result(message, output=output, reason="complete")
+
+    def _asked(self, ctx: RunContext) -> tuple[str, int]:
+        if ctx.input is None:
+            return ctx.prompt, self._precision
+        # JSON Schema takes 2.0 for an integer, and round() does not
+        return ctx.input["expression"], int(ctx.input.get("precision", self._precision))
+
+    def _evaluate(self, evaluation: Evaluation, precision: int, state: dict[str, Any]) -> Iterator[Event]:
+        """Say how one tool call goes, and leave in `evaluation` and `state` what came of it."""
+        call_id = evaluation.tool_call_id
+        yield ToolStart("evaluate", call_id, {"expression": evaluation.expression})
+        stack: list[Number] = []
+        try:
+            program = parse(evaluation.expression, _restored(state.get("ans")))
+            for done, step in enumerate(program, 1):
+                self._arithmetic.execute(step, stack)
+                if done % PROGRESS_EVERY == 0:
+                    yield ToolProgress(call_id, {"done": done, "of": len(program)})
+        except CannotCompute as problem:
+            evaluation.error = str(problem)
+            yield ToolComplete("evaluate", call_id, error=evaluation.error)
+            return
+        exact = stack.pop()
+        state["ans"] = repr(exact)
+        evaluation.value = _shown(exact, precision)
+        yield ToolComplete("evaluate", call_id, result=evaluation.value)
+        if isinstance(exact, float) and evaluation.value != exact:
+            yield Custom("x-rounded", {"tool_call_id": call_id, "unrounded": exact, "precision": precision})
+
+
+def _problem(source: str, expressions: Sequence[str]) -> str | None:
+    """Say why nothing of this is computed, or None."""
+    if len(source) > MAX_LENGTH:
+        return f"too long: a request has at most {MAX_LENGTH} characters"
+    if not expressions:
+        return "nothing to compute: send an expression, such as (2+3)*4"
+    if len(expressions) > MAX_EXPRESSIONS:
+        return f"too many: a request has at most {MAX_EXPRESSIONS} expressions"
+    return None
+
+
+def _plan(expressions: Sequence[str]) -> str:
+    if len(expressions) == 1:
+        return f"Compute {expressions[0]}"
+    return f"Compute {len(expressions)} expressions, up to the first without an answer: {'; '.join(expressions)}"
+
+
+def _line(evaluation: Evaluation, *, alone: bool) -> str:
+    if evaluation.error is not None:
+        return evaluation.error if alone else f"{evaluation.expression}: {evaluation.error}"
+    return str(evaluation.value) if alone else f"{evaluation.expression} = {evaluation.value}"
+
+
+def _output(expression: str, value: int | float | str | None, error: str | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"expression": expression, "value": value}
+    if error is not None:
+        said["error"] = error
+    return said
+
+
+def _table(evaluations: Sequence[Evaluation]) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["expression", "value", "error"])
+    rows.writerows([row.expression, row.value, row.error] for row in evaluations)
+    return text.getvalue()
+
+
+def _shown(value: Number, precision: int) -> int | float | str:
+    """Round a float to `precision` decimals and make the number one that JSON readers keep.
+
+    What is too small for that many decimals keeps that many significant digits instead of becoming 0.
+    """
+    if isinstance(value, float):
+        rounded = round(value, precision)
+        if rounded == 0 and value and precision:
+            rounded = float(f"{value:.{precision}g}")
+        if not rounded.is_integer() or abs(rounded) > _SAFE_INTEGER:
+            return rounded
+        value = int(rounded)
+    return value if abs(value) <= _SAFE_INTEGER else str(value)
+
+
+def _restored(ans: str | None) -> Number | None:
+    """Read back what `repr` wrote: as text, an answer of any size stays exact in `ctx.state`."""
+    if ans is None:
+        return None
+    return int(ans) if ans.removeprefix("-").isdigit() else float(ans)
