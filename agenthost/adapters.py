@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
 from agenthost.agents import AgentInfo, AgentSpec, Health, RunContext
+from agenthost.blame import cut_traceback, summary
 from agenthost.daemon_threads import DaemonThreads, iterate
 from agenthost.errors import LoadError
 from agenthost.events import Event, Result, json_value
@@ -65,6 +67,8 @@ class Adapted:
     run: _Run
     info: AgentInfo
     settings: Any
+    once: Callable[[RunContext], Awaitable[Any]] | None = None
+    """The async function behind `run`, where it is one: awaiting it spares a generator per run (see `returned`)."""
     lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
     health: Callable[[], Any] | None = None
     get_thread: Callable[[ThreadKey], Any] | None = None
@@ -101,8 +105,8 @@ def _adapt(found: Any, spec: AgentSpec, adapters: Sequence[Adapter], made_by: tu
         raise _refused(spec, "its factory returns factories without end")
     adapter = _adapter_for(found, spec, adapters)
     if adapter is not None:
-        return _adapt(adapter.adapt(found), spec, (), (*made_by, found))
-    info, declared = getattr(found, "__agenthost__", (None, None))
+        return _adapt(_by_adapter(adapter, found, spec), spec, (), (*made_by, found))
+    info, declared = _mark(found, made_by)
     settings = validate_settings(declared or _settings_type(found, made_by), spec)
     if inspect.isclass(found):
         return _adapt(_call(found, settings, spec), spec, adapters, (*made_by, found))
@@ -113,16 +117,13 @@ def _adapt(found: Any, spec: AgentSpec, adapters: Sequence[Adapter], made_by: tu
         raise _refused(spec, f"got {_named(found)}")
     if _is_factory(found):
         return _adapt(_call(found, settings, spec), spec, adapters, (*made_by, found))
-    return Adapted(_runner(found, spec), info or _info(found), settings)
+    return Adapted(_runner(found, spec), info or _info(found), settings, once=_once(found))
 
 
 def _adapter_for(found: Any, spec: AgentSpec, adapters: Sequence[Adapter]) -> Adapter | None:
     packages = {kind.__module__.partition(".")[0] for kind in type(found).__mro__}
-    claims = [
-        adapter
-        for adapter in adapters
-        if packages.intersection(adapter.modules) and (adapter.accepts is None or adapter.accepts(found))
-    ]
+    candidates = [adapter for adapter in adapters if packages.intersection(adapter.modules)]
+    claims = [adapter for adapter in candidates if _accepts(adapter, found, spec)]
     if len(claims) > 1:
         names = ", ".join(sorted(claim.name for claim in claims))
         raise LoadError(
@@ -130,6 +131,39 @@ def _adapter_for(found: Any, spec: AgentSpec, adapters: Sequence[Adapter]) -> Ad
             hint="uninstall one, or name its distribution under [plugins] block",
         )
     return claims[0] if claims else None
+
+
+def _accepts(adapter: Adapter, found: Any, spec: AgentSpec) -> bool:
+    try:
+        return adapter.accepts is None or bool(adapter.accepts(found))
+    except Exception as raised:
+        raise _adapter_failed(adapter, found, spec, raised) from raised
+
+
+def _by_adapter(adapter: Adapter, found: Any, spec: AgentSpec) -> Any:
+    try:
+        return adapter.adapt(found)
+    except LoadError:
+        raise
+    except Exception as raised:
+        raise _adapter_failed(adapter, found, spec, raised) from raised
+
+
+def _adapter_failed(adapter: Adapter, found: Any, spec: AgentSpec, raised: Exception) -> LoadError:
+    return LoadError(
+        f"agent '{spec.name}': adapter '{adapter.name}' failed on {_named(found)}: {summary(raised)}",
+        hint="upgrade or correct the adapter's distribution",
+        traceback=cut_traceback(raised),
+    )
+
+
+def _mark(found: Any, made_by: tuple[Any, ...]) -> tuple[AgentInfo | None, type | None]:
+    """What `@agent` says of it, or of the factory it came from."""
+    for place in (found, *reversed(made_by)):
+        mark: tuple[AgentInfo, type | None] | None = getattr(place, "__agenthost__", None)
+        if mark is not None:
+            return mark
+    return None, None
 
 
 def _settings_type(found: Any, made_by: tuple[Any, ...]) -> type | None:
@@ -142,7 +176,7 @@ def _settings_type(found: Any, made_by: tuple[Any, ...]) -> type | None:
 
 def _call(factory: Any, settings: Any, spec: AgentSpec) -> Any:
     made = factory(settings) if _parameters(factory, spec) else factory()
-    if inspect.isawaitable(made):
+    if inspect.isawaitable(made) or inspect.isasyncgen(made):
         if inspect.iscoroutine(made):
             made.close()
         raise _refused(spec, "its factory is async", hint="make it a plain function; do slow starts in lifespan()")
@@ -172,18 +206,18 @@ def _parameters(function: Any, spec: AgentSpec) -> list[str]:
 
 
 def _is_factory(function: Any) -> bool:
-    if _kind(function) in {"async generator", "async function"}:
-        return False
     try:
         names = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return False
+    if _kind(function) in {"async generator", "async function"}:
+        return names == ["settings"]  # and is refused when its result is looked at
     return not names or names == ["settings"]
 
 
 def _kind(function: Any) -> str:
     called = function if inspect.isroutine(function) else type(function).__call__
-    for target in (inspect.unwrap(function), called):
+    for target in (called, inspect.unwrap(function)):
         if inspect.isasyncgenfunction(target):
             return "async generator"
         if inspect.iscoroutinefunction(target):
@@ -198,6 +232,7 @@ def _object_agent(found: Any, body: Any, info: AgentInfo | None, settings: Any, 
         _runner(body, spec),
         info or _info(found),
         settings,
+        once=_once(body),
         lifespan=_power(found, "lifespan"),
         health=_power(found, "health"),
         get_thread=_power(found, "get_thread"),
@@ -210,6 +245,8 @@ def _power(found: Any, name: str) -> Callable[..., Any] | None:
 
 
 def _info(found: Any) -> AgentInfo:
+    if isinstance(found, partial):
+        return _info(found.func)
     holder = type(found) if not inspect.isroutine(found) else found
     written = inspect.getdoc(found) if inspect.isroutine(found) else (type(found).__doc__ or "")
     first_line = (written or "").strip().partition("\n")[0]
@@ -253,9 +290,13 @@ def _says_async(function: Any) -> bool:
     return "AsyncIterator" in promised or "AsyncGenerator" in promised or "AsyncIterable" in promised
 
 
+def _once(function: Any) -> Callable[[RunContext], Awaitable[Any]] | None:
+    return function if _kind(function) == "async function" else None
+
+
 def _awaited(function: Callable[[RunContext], Any]) -> _Run:
     async def run(ctx: RunContext) -> AsyncIterator[Event | str]:
-        for event in _returned(await function(ctx)):
+        for event in returned(await function(ctx)):
             yield event
 
     return run
@@ -265,11 +306,13 @@ def _blocking(function: Callable[[RunContext], Any], threads: DaemonThreads, *, 
     def start(ctx: RunContext) -> Iterator[Any]:
         value = (yield from function(ctx)) if generator else function(ctx)
         if inspect.isasyncgen(value) or inspect.iscoroutine(value):
+            if inspect.iscoroutine(value):
+                value.close()
             raise TypeError("a plain function returned something async: declare it async, or -> AsyncIterator[str]")
         if inspect.isgenerator(value):
             value = yield from value
         if value is not None or not generator:
-            yield from _returned(value)
+            yield from returned(value)
 
     def run(ctx: RunContext) -> AsyncIterator[Event | str]:
         return iterate(threads, lambda: start(ctx))
@@ -277,7 +320,7 @@ def _blocking(function: Callable[[RunContext], Any], threads: DaemonThreads, *, 
     return run
 
 
-def _returned(value: Any) -> list[Event]:
+def returned(value: Any) -> Sequence[Event]:
     """What a function's return value says: an event is itself, a str the message, anything else the output.
 
     A structured output is the message as well, as JSON text, so that clients that read only the message get it.

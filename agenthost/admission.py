@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable
+from itertools import chain
 
-from agenthost.agents import AgentEntry, BusyPolicy
+from agenthost.agents import AgentEntry
 from agenthost.auth import Principal
-from agenthost.errors import AgentOverloaded, Cancelled, RunError, ThreadBusy, TooManyRuns
+from agenthost.errors import AgentOverloaded, Cancelled, HostStopping, ThreadBusy, TooManyRuns
+from agenthost.run import Run
 from agenthost.threads import ThreadKey
 
 RETRY_AFTER = 1.0
 """Seconds a refused caller is told to wait."""
 
-Cancel = Callable[[RunError], None]
-
 
 class _Turn:
-    """Who has a thread's turn (how to cancel it), and who waits for it."""
+    """Which run has a thread's turn, and which wait for it."""
 
-    __slots__ = ("cancel", "waiting")
+    __slots__ = ("holder", "waiting")
 
-    def __init__(self, cancel: Cancel) -> None:
-        self.cancel = cancel
-        self.waiting: deque[tuple[asyncio.Future[None], Cancel]] = deque()
+    def __init__(self, holder: Run) -> None:
+        self.holder = holder
+        self.waiting: deque[Run] = deque()
 
 
 class Admission:
-    """Counts what is going on; everything taken here is given back by the matching `leave_…`."""
+    """Counts what is going on; everything taken here is given back by the matching `leave_…`.
+
+    A run that waits here is sent away by `run.cancel(error)`: its `take_…` then raises that error.
+    """
 
     def __init__(self) -> None:
         self._principals: dict[str, int] = defaultdict(int)
         self._turns: dict[ThreadKey, _Turn] = {}
-        self._waiting: dict[AgentEntry, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[AgentEntry, deque[Run]] = {}
 
     def enter_principal(self, principal: Principal) -> None:
         """Count one more run of this principal; raises `TooManyRuns` at its limit."""
@@ -54,41 +56,37 @@ class Admission:
         else:
             del self._principals[principal.id]
 
-    async def take_turn(
-        self, key: ThreadKey, policy: BusyPolicy, cancel: Cancel, *, room: int, wait: bool = True
-    ) -> None:
-        """Take a thread's turn: at once, or by `policy` where a run is going on it.
+    async def take_turn(self, run: Run, *, wait: bool = True) -> None:
+        """Take the turn of the run's thread: at once, or by the agent's `on_busy_thread` where a run is going on it.
 
-        `reject` raises `ThreadBusy`; `queue` waits behind at most `room` others; `cancel-running` cancels the run that
-        is going, sends away those that wait, and waits for the turn. `cancel` is how this run is cancelled in its turn.
+        `reject` raises `ThreadBusy`; `queue` waits behind at most as many others as the agent's queue holds;
+        `cancel-running` cancels the run that is going and those that wait, and waits for the turn.
         """
+        key, spec = run.thread, run.entry.spec
+        assert key is not None
         turn = self._turns.get(key)
         if turn is None:
-            self._turns[key] = _Turn(cancel)
+            self._turns[key] = _Turn(run)
             return
+        policy = spec.on_busy_thread
         if policy == "reject" or not wait:
             raise ThreadBusy("a run is going on this thread", hint="wait for it to end, or use another thread_id")
-        if policy == "queue" and len(turn.waiting) >= room:
+        if policy == "queue" and len(turn.waiting) >= spec.queue:
             raise ThreadBusy("as many runs as allowed wait for this thread", retry_after=RETRY_AFTER)
         if policy == "cancel-running":
-            self._supersede(turn)
-        await self._wait_for(turn, cancel, key)
+            for other in (turn.holder, *turn.waiting):
+                other.cancel(Cancelled("a newer run on this thread took its place"))
+        await self._wait_for_turn(turn, run, key)
 
-    def _supersede(self, turn: _Turn) -> None:
-        newer = Cancelled("a newer run on this thread takes its place")
-        turn.cancel(newer)
-        waiting, turn.waiting = turn.waiting, deque()
-        for future, _cancel in waiting:
-            if not future.done():
-                future.set_exception(ThreadBusy("a newer run on this thread takes its place"))
-
-    async def _wait_for(self, turn: _Turn, cancel: Cancel, key: ThreadKey) -> None:
-        future = asyncio.get_running_loop().create_future()
-        turn.waiting.append((future, cancel))
+    async def _wait_for_turn(self, turn: _Turn, run: Run, key: ThreadKey) -> None:
+        run.waits = asyncio.get_running_loop().create_future()
+        turn.waiting.append(run)
         try:
-            await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
+            await run.waits
+        except BaseException:
+            if run in turn.waiting:
+                turn.waiting.remove(run)
+            elif _granted(run.waits):
                 self.leave_turn(key)  # the turn came in the same moment as the cancel
             raise
 
@@ -96,10 +94,9 @@ class Admission:
         """Hand the turn to who waits longest."""
         turn = self._turns[key]
         while turn.waiting:
-            future, cancel = turn.waiting.popleft()
-            if not future.done():
-                turn.cancel = cancel
-                future.set_result(None)
+            run = turn.waiting.popleft()
+            if _grant(run):
+                turn.holder = run
                 return
         del self._turns[key]
 
@@ -107,8 +104,9 @@ class Admission:
         """Whether a run has, or waits for, this thread's turn."""
         return key in self._turns
 
-    async def take_slot(self, entry: AgentEntry, *, wait: bool = True) -> None:
+    async def take_slot(self, run: Run, *, wait: bool = True) -> None:
         """Take one of the agent's slots, or wait in its queue; raises `AgentOverloaded` when that is full too."""
+        entry = run.entry
         if entry.running < entry.spec.concurrency and not entry.queued:
             entry.running += 1
             return
@@ -118,22 +116,22 @@ class Admission:
                 hint=f"try again, or raise concurrency or queue under [agents.{entry.name}]",
                 retry_after=RETRY_AFTER,
             )
-        await self._queue(entry)
+        await self._queue(run, entry)
 
-    async def _queue(self, entry: AgentEntry) -> None:
+    async def _queue(self, run: Run, entry: AgentEntry) -> None:
         queue = self._waiting.setdefault(entry, deque())
-        future = asyncio.get_running_loop().create_future()
-        queue.append(future)
+        run.waits = asyncio.get_running_loop().create_future()
+        queue.append(run)
         entry.queued += 1
         try:
             async with asyncio.timeout(entry.spec.timeout):
-                await future
+                await run.waits
         except BaseException as left:
-            if future.done() and not future.cancelled():
-                self.leave_slot(entry)  # the slot came in the same moment
-            elif future in queue:
-                queue.remove(future)
+            if run in queue:
+                queue.remove(run)
                 entry.queued -= 1
+            elif _granted(run.waits):
+                self.leave_slot(entry)  # the slot came in the same moment
             if isinstance(left, TimeoutError):
                 raise AgentOverloaded(
                     f"no slot of agent '{entry.name}' came free within its timeout", retry_after=RETRY_AFTER
@@ -144,10 +142,27 @@ class Admission:
         """Hand the slot to who waits longest, or free it."""
         queue = self._waiting.get(entry)
         while queue:
-            future = queue.popleft()
+            run = queue.popleft()
             entry.queued -= 1
-            if not future.done():
-                future.set_result(None)  # the slot goes over as it is: still counted in entry.running
-                return
+            if _grant(run):
+                return  # the slot goes over as it is: still counted in entry.running
         self._waiting.pop(entry, None)
         entry.running -= 1
+
+    def send_away(self) -> None:
+        """Refuse everybody who waits: the host stops."""
+        queues = (turn.waiting for turn in self._turns.values())
+        for run in tuple(chain(*queues, *self._waiting.values())):
+            run.cancel(HostStopping("the host stopped before this run began", retry_after=RETRY_AFTER))
+
+
+def _grant(run: Run) -> bool:
+    """Let a run go on that waits; False if it has given up, or was sent away."""
+    if run.waits is None or run.waits.done():
+        return False
+    run.waits.set_result(None)
+    return True
+
+
+def _granted(waits: asyncio.Future[None]) -> bool:
+    return waits.done() and not waits.cancelled() and waits.exception() is None

@@ -28,13 +28,13 @@ from agenthost.agents import AgentEntry, AgentSource, AgentSpec, RunRequest
 from agenthost.api_keys import ApiKeys, digest
 from agenthost.auth import Principal
 from agenthost.config import Config, StoreConfig
-from agenthost.events import Entry
+from agenthost.events import Entry, one_line
 from agenthost.host import Host
 from agenthost.http.agent_app import HANDLERS, mount
 from agenthost.http.app import App
-from agenthost.http.security import Policy, is_loopback
+from agenthost.http.security import Policy, is_loopback, is_token
 from agenthost.protocols import native
-from agenthost.protocols.exchange import Exchange, Receive, Scope, Send
+from agenthost.protocols.exchange import Exchange, Receive, Scope, Send, exchange_of
 from agenthost.streaming import data_frame
 
 MetadataResolver = Callable[[Any, str], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
@@ -46,6 +46,9 @@ DecisionHandler = Callable[[Any, str, str, dict[str, Any]], Awaitable[None] | No
 SHORT_KEY = 16
 """Bytes under which a key is worth a warning."""
 
+LOADED_WITHIN = 30.0
+"""Seconds that the first request waits for the agent to load."""
+
 AGENT = "agent"
 """The agent's name in threads, logs and metrics."""
 
@@ -55,8 +58,10 @@ log = logging.getLogger("agenthost.agent_server")
 class AgentServer:
     """Wrap one agent, of any kind the host takes, as a FastAPI application.
 
-    It starts on first use if no lifespan ran, so it can be mounted, and tested with any client. Raises `LoadError` at
-    once, from here, for an object that is no agent.
+    It starts on first use if no lifespan ran, so it can be mounted, and tested with any client; once a lifespan has
+    ended it can start again, with what a store on disk has kept. An agent's own lifespan ends with the loop it was
+    entered on. An agent that cannot be loaded is answered with 503, and the log says why. Raises `ValueError` for a key
+    that no bearer header can carry.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class AgentServer:
         self.decision_handler = decision_handler
         self._api_key = api_key or os.environ.get("AGENTHOST_API_KEY") or os.environ.get("LOCUS_SERVER_API_KEY") or None
         self._allow_unauthenticated = allow_unauthenticated
+        if self._api_key is not None and not is_token(self._api_key.encode()):
+            raise ValueError("the API key has characters that no bearer header can carry, or over 4096 bytes")
         if self._api_key is not None and len(self._api_key.encode()) < SHORT_KEY:
             log.warning("AgentServer: the API key has fewer than %d bytes; anybody may guess it", SHORT_KEY)
         if self._api_key is None and not allow_unauthenticated:
@@ -89,8 +96,12 @@ class AgentServer:
         spec = AgentSpec(
             name=AGENT, source=AgentSource(use=_use(agent), load=lambda: agent), title=title, description=description
         )
-        self._host = Host(Config(store=StoreConfig(url=store)), builtins=(native,), specs=(spec,))
-        self.app: FastAPI = _Application(self._host, self._policy(), metadata_resolver, title, description)
+        config = Config(store=StoreConfig(url=store))
+
+        def host() -> Host:
+            return _LoneHost(config, builtins=(native,), specs=(spec,))
+
+        self.app: FastAPI = _Application(host, self._policy(), metadata_resolver, title, description)
 
     def _policy(self) -> Policy:
         public = frozenset({"/health"})
@@ -107,7 +118,7 @@ class AgentServer:
                 f"Refusing to bind AgentServer to {host!r} without an API key: set AGENTHOST_API_KEY, pass api_key=, "
                 "or pass allow_unauthenticated=True where something in front of it authenticates"
             )
-        uvicorn.run(self.app, host=host, port=port, **{"proxy_headers": False, **settings})
+        uvicorn.run(self.app, host=host, port=port, **settings)
 
 
 def _use(agent: Any) -> str:
@@ -115,11 +126,25 @@ def _use(agent: Any) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
+class _LoneHost(Host):
+    """A host whose one agent is at `/`."""
+
+    def card(self, entry: AgentEntry, scope: Scope, *, limits: bool = False) -> dict[str, Any]:
+        """What callers may know of the agent."""
+        max_body = self.config.server.max_body if limits else None
+        return native.card(entry, f"{exchange_of(scope).base_url}/", [native.NATIVE.name], max_body=max_body)
+
+
 class _Application(FastAPI):
     """A FastAPI application whose requests pass the host's layers first."""
 
     def __init__(
-        self, host: Host, policy: Policy, resolver: MetadataResolver | None, title: str, description: str
+        self,
+        make_host: Callable[[], Host],
+        policy: Policy,
+        resolver: MetadataResolver | None,
+        title: str,
+        description: str,
     ) -> None:
         super().__init__(
             title=title,
@@ -128,32 +153,32 @@ class _Application(FastAPI):
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
+            redirect_slashes=False,
         )
-        self._host = host
+        self._make_host = make_host
         self._resolver = resolver
         self._starting = threading.Lock()
-        self._layers = App(host, self, policy)
-        mount(self, (native.NATIVE,), host, AGENT)
+        self._layers = App(make_host(), self, policy)
+        mount(self, (native.NATIVE,), self._layers.host, AGENT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve: through the layers, which come back to `answer`."""
-        if scope["type"] != "http":
-            await self._layers(scope, receive, send)
-            return
-        await self._start()
-        await self._layers.request(scope, receive, send)
+        await self._layers(scope, receive, send)
+        if scope["type"] == "lifespan":
+            self._layers.host = self._make_host()  # a host that was stopped cannot start again
 
-    async def _start(self) -> None:
+    async def _started(self, host: Host) -> Host:
         """Start the host if nobody has; the lock is a thread's, since a test client may use a loop per request."""
-        while not self._host.started:
+        while not host.started:
             if self._starting.acquire(blocking=False):
                 try:
-                    if not self._host.started:
-                        await self._host.start(settle=30.0)
+                    if not host.started:
+                        await host.start(settle=LOADED_WITHIN)
                 finally:
                     self._starting.release()
             else:
                 await asyncio.sleep(0.01)
+        return host
 
     def locate(self, exchange: Exchange) -> str:
         """What the public table calls this route."""
@@ -161,8 +186,9 @@ class _Application(FastAPI):
 
     async def answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Answer from the fast path, else from the FastAPI routes."""
-        entry: AgentEntry = self._host.entries[AGENT]
-        exchange.entry = entry
+        host = await self._started(self._layers.host)
+        entry: AgentEntry = host.entries[AGENT]
+        exchange.host, exchange.entry = host, entry
         exchange.render = _locus_frame
         if self._resolver is not None:
             exchange.prepare = self._resolved
@@ -186,4 +212,4 @@ def _locus_frame(entry: Entry) -> bytes:
         return data_frame(entry)
     done = orjson.loads(entry.data)
     kept = {name: done[name] for name in ("type", "message", "reason")}
-    return data_frame(Entry(entry.seq, entry.type, orjson.dumps(kept)))
+    return data_frame(Entry(entry.seq, entry.type, one_line(orjson.dumps(kept))))

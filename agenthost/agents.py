@@ -62,9 +62,9 @@ class Answer:
     perform_dangling: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunRequest:
-    """What a dialect asks of the run engine.
+    """What a dialect asks of the run engine; not to be changed (nor frozen, which would double what making one costs).
 
     `content` is the user's message where it is more than `prompt` (files, data). `history` is the conversation so far,
     where the dialect brings it itself (then `thread_id` is None and nothing is written to a thread).
@@ -81,7 +81,7 @@ class RunRequest:
     detached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunResult:
     """How a run ended, folded from its events: what `/invoke` answers and what `ctx.call` returns.
 
@@ -119,16 +119,18 @@ class CallAgent(Protocol):
 class RunContext:
     """What an agent is given for one run: plain data, no request, no app.
 
-    `messages` is the thread so far, then the new user message. `input` is structured and has passed `input_schema`.
-    `state` is one JSON object per thread, the agent's own: what it holds at the end of a completed or paused run is
-    kept (at most 1 MiB encoded), and never sent. `deadline` is in `time.monotonic()` seconds.
+    `history` is the thread so far, `content` the new message where it is more than `prompt`; `messages` puts them
+    together. `input` is structured and has passed `input_schema`. `state` is one JSON object per thread, the agent's
+    own: what it holds at the end of a completed or paused run is kept (at most 1 MiB encoded), and never sent.
+    `deadline` is in `time.monotonic()` seconds.
     """
 
     prompt: str
     run_id: str
     agent: str
     principal: Principal
-    messages: list[Message]
+    history: Sequence[Message] = ()
+    content: Sequence[Part] | None = None
     input: Any = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     thread: ThreadKey | None = None
@@ -137,6 +139,13 @@ class RunContext:
     state: dict[str, Any] = field(default_factory=dict)
     deadline: float = float("inf")
     call_agent: CallAgent | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The thread so far, then the new user message."""
+        if self.content:
+            return [*self.history, Message("user", self.content, run_id=self.run_id)]
+        return [*self.history, Message.of("user", self.prompt, run_id=self.run_id)]
 
     @property
     def answer(self) -> Answer | None:
@@ -177,16 +186,22 @@ class RunContext:
         )
 
 
+Emit = Callable[[Entry], Awaitable[None] | None]
+"""Takes one entry of a run. What it returns is to be awaited before the next one: there is no room, or the loop wants a
+turn. Raises when the run is over, or takes nothing more of this kind."""
+
+
 class AgentRef(Protocol):
     """A loaded agent, wherever it runs; the same errors come out of every placement."""
 
     info: AgentInfo
 
-    def run(self, ctx: RunContext) -> AsyncIterator[Sequence[Entry]]:
-        """Yield what the agent has said, numbered from 1: what is ready, never waiting to fill a batch.
+    async def run(self, ctx: RunContext, emit: Emit) -> None:
+        """Run to the end, giving `emit` each entry the agent says, numbered from 1, as soon as it is there.
 
         An entry of type `result` is last and is not for the log. Raises `AgentError` (it raised), `BadEvent`,
-        `AgentCrashed` (its process died) or `AgentUnavailable`. Cancelled by cancelling the task that iterates.
+        `AgentCrashed` (its process died) or `AgentUnavailable`; what `emit` raises goes through, after the agent has
+        been closed. Cancelled by cancelling the task.
         """
         ...
 

@@ -25,11 +25,10 @@ class Principal:
 
     def may_use(self, agent: str) -> bool:
         """Whether one of this principal's patterns matches the agent's name."""
-        return any(pattern in {"*", agent} or fnmatchcase(agent, pattern) for pattern in self.agents)
-
-
-ANONYMOUS = Principal("anon", agents=("*",), admin=True)
-"""Everybody, where the operator chose to serve without authentication: `dev`, or `[auth] allow_unauthenticated`."""
+        patterns = self.agents
+        if "*" in patterns or agent in patterns:
+            return True
+        return any(fnmatchcase(agent, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from typing import Any
 
 import orjson
 
+from agenthost.errors import BadEvent
 from agenthost.events import (
+    MAX_DEPTH,
     MAX_EVENT,
     Artifact,
     Custom,
@@ -35,12 +37,18 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | 
 def encode_json(value: Any) -> bytes:
     """Encode by the rules of `events.json_value`; raises `NotJSON`."""
     try:
-        return orjson.dumps(value, default=json_value, option=_OPTIONS)
-    except TypeError as problem:
-        if isinstance(problem.__cause__, NotJSON):
-            raise problem.__cause__ from None
-        json_value(value)  # names what orjson would not take
-        raise NotJSON(type(value).__name__) from None
+        data = orjson.dumps(value, default=json_value, option=_OPTIONS)
+        if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+            json_value(value)  # orjson's own limit is another one
+    except TypeError:
+        data = orjson.dumps(_decided(value))
+    return data
+
+
+def _decided(value: Any) -> Any:
+    """What orjson would not take, as plain values; raises `NotJSON` naming what it is."""
+    try:
+        return json_value(value)
     except RecursionError:
         raise NotJSON("nested too deeply") from None
 
@@ -51,7 +59,17 @@ def _chunk(event: Any) -> str | None:
 
 def _usage(event: Any) -> str | None:
     counts = (event.input_tokens, event.output_tokens, event.cached_tokens, event.reasoning_tokens)
-    return None if all(isinstance(count, int) for count in counts) else "Usage with a count that is not an int"
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        return "Usage with a count that is not an int from 0 up"
+    if not isinstance(event.cost_usd, int | float | None):
+        return f"Usage with a cost_usd of {type(event.cost_usd).__name__}"
+    return None
+
+
+def _interrupt(event: Any) -> str | None:
+    if isinstance(event.question, str) and isinstance(event.interrupt_id, str | None):
+        return None
+    return "Interrupt whose question or interrupt_id is not a str"
 
 
 def _result(event: Any) -> str | None:
@@ -66,7 +84,7 @@ _AGENT_EVENTS: dict[type[Event], Callable[[Any], str | None] | None] = {
     ToolStart: None,
     ToolProgress: None,
     ToolComplete: None,
-    Interrupt: None,
+    Interrupt: _interrupt,
     Usage: _usage,
     Artifact: None,
     Custom: None,
@@ -78,23 +96,46 @@ _AGENT_EVENTS: dict[type[Event], Callable[[Any], str | None] | None] = {
 def encode_event(seq: int, event: Event | str) -> Entry:
     """Encode what an agent yielded as the log's entry `seq`; raises `BadEvent` naming only the type or the limit."""
     if type(event) is str:
-        kind, payload = "model_chunk", {"type": "model_chunk", "content": event}
-    else:
-        event = _checked(event)
-        payload = event.payload()
-        kind = event.wire_type if isinstance(event, Custom) else event.kind
+        data = _encode_text(event)
+        if len(data) > MAX_EVENT:
+            raise _too_large("model_chunk")
+        return _new(Entry, (seq, "model_chunk", data, event))
+    event = _checked(event)
+    if isinstance(event, Result) and event.output is None and (event.message is None or event.message.isascii()):
+        return _new(Entry, (seq, "result", b"", event))  # it is not logged, and there is nothing in it to refuse
+    kind = event.wire_type if isinstance(event, Custom) else event.kind
     try:
-        data = one_line(encode_json(payload))
+        data = one_line(encode_json(event.payload()))
     except NotJSON as problem:
         raise bad_event(str(problem)) from None
     if len(data) > MAX_EVENT:
-        raise bad_event(f"{kind} of more than {MAX_EVENT >> 20} MiB")
+        raise _too_large(kind)
     return Entry(seq, kind, data, event)
+
+
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much, and chunks are most of what agents say
+
+
+def _encode_text(text: str) -> bytes:
+    """`ModelChunk(text)`'s payload; the same bytes as by its dict."""
+    try:
+        data = orjson.dumps(text)
+    except TypeError:
+        raise bad_event("a str with a lone surrogate") from None
+    if not text.isascii():
+        data = one_line(data)
+    return b'{"type":"model_chunk","content":%b}' % data
+
+
+def _too_large(kind: str) -> BadEvent:
+    return bad_event(f"{kind} of more than {MAX_EVENT >> 20} MiB")
 
 
 def _checked(event: Any) -> Event:
     """Return the event, an interrupt with its id; raises `BadEvent` for what is not an agent's to say."""
     if type(event) not in _AGENT_EVENTS:
+        if isinstance(event, str):  # a subclass of it
+            return ModelChunk(str.__str__(event))
         raise bad_event(type(event).__name__)
     check = _AGENT_EVENTS[type(event)]
     problem = check(event) if check else None

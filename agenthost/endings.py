@@ -13,15 +13,18 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from agenthost.agents import MAX_STATE, RunContext, RunResult, RunStatus
 from agenthost.encoding import encode_host_event, encode_json
 from agenthost.errors import BadEvent, Cancelled, RunError
-from agenthost.events import Done, Entry, Error, Interrupt, NotJSON, bad_event
+from agenthost.events import Done, Entry, Error, NotJSON, bad_event, json_value
+from agenthost.outcome import Outcome
 from agenthost.run import Run
-from agenthost.store import NewInterrupt, RunEnd
+from agenthost.store import FIRST_EPOCH, NewInterrupt, RunEnd
 
 LOCUS_ERROR = "internal error"
 """What `error` says for a failure inside the agent (the text that clients of Locus 3.0.1 know)."""
@@ -91,23 +94,31 @@ def _state_problem(ctx: RunContext) -> BadEvent | None:
     if not isinstance(state, dict):
         return BadEvent(f"ctx.state cannot be kept: {type(state).__name__}", hint="ctx.state is one JSON object")
     try:
-        size = len(encode_json(state)) if state else 0
+        data = encode_json(state)
     except NotJSON as problem:
         return BadEvent(f"ctx.state cannot be kept: {problem}", hint="keep JSON values in ctx.state")
-    if size > MAX_STATE:
+    if len(data) > MAX_STATE:
         return BadEvent(f"ctx.state cannot be kept: more than {MAX_STATE >> 20} MiB")
+    ctx.state = orjson.loads(data)  # plain values, and not the agent's to change any more
     return None
 
 
-def paused_state(interrupt: Interrupt) -> bytes:
-    """Encode what an interrupt carries for its resume; raises `BadEvent` if it is not JSON or over 1 MiB."""
+def keep_interrupt(outcome: Outcome) -> None:
+    """Make the interrupt that came last one that can be stored: plain values, an id of its own in this run.
+
+    Raises `BadEvent` if it has another one's id, or a state that is not JSON or over 1 MiB.
+    """
+    *others, asked = outcome.interrupts
+    if any(other.interrupt_id == asked.interrupt_id for other in others):
+        raise bad_event("two Interrupts with one interrupt_id")
     try:
-        data = encode_json(interrupt.state)
+        data = encode_json(asked.state)
     except NotJSON as problem:
         raise bad_event(f"Interrupt.state: {problem}") from None
     if len(data) > MAX_STATE:
         raise bad_event(f"Interrupt.state of more than {MAX_STATE >> 20} MiB")
-    return data
+    shown = {name: json_value(getattr(asked, name)) for name in ("options", "fields", "metadata")}
+    outcome.interrupts[-1] = replace(asked, **shown, state=orjson.loads(data))
 
 
 def keep(run: Run, ctx: RunContext | None, ending: Ending, rest: Sequence[Entry]) -> RunEnd:
@@ -116,7 +127,7 @@ def keep(run: Run, ctx: RunContext | None, ending: Ending, rest: Sequence[Entry]
     expires = time.time() + run.entry.spec.interrupt_ttl
     return RunEnd(
         run_id=run.id,
-        epoch=1,
+        epoch=FIRST_EPOCH,
         status=ending.status,
         stop_reason=ending.result.stop_reason,
         code=ending.error.code if ending.error else None,
@@ -127,7 +138,7 @@ def keep(run: Run, ctx: RunContext | None, ending: Ending, rest: Sequence[Entry]
         result=stored_result(ending.result),
         ended=time.time(),
         interrupts=[
-            NewInterrupt(str(interrupt.interrupt_id), interrupt.payload(), interrupt.state, expires)
+            NewInterrupt(interrupt.interrupt_id or "", interrupt.payload(), interrupt.state, expires)
             for interrupt in run.outcome.interrupts
             if kept
         ],

@@ -209,7 +209,7 @@ class Custom(Event):
 
     def __post_init__(self) -> None:
         wire = self.wire_type
-        if wire in _OURS or not wire.isprintable() or not wire.isascii() or len(wire) > 100:
+        if not wire or wire in _OURS or not wire.isprintable() or not wire.isascii() or len(wire) > 100:
             raise ValueError(f"a custom event cannot be called {wire[:100]!r}")
 
     @property
@@ -302,17 +302,18 @@ def json_value(value: Any, depth: int = 0) -> Any:
     scalar = _SCALARS.get(type(value))
     if scalar is not None:
         return scalar(value)
-    if depth >= MAX_DEPTH:
+    container = isinstance(value, dict | list | tuple)
+    if container and depth >= MAX_DEPTH:
         raise NotJSON(f"more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         if any(type(key) is not str for key in value):
             raise NotJSON("a dict with a key that is not a str")
         return {_text(key): json_value(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if container:
         return [json_value(item, depth + 1) for item in value]
     for kind, convert in _CONVERTED:
         if isinstance(value, kind):
-            return json_value(convert(value), depth + 1)
+            return json_value(convert(value), depth)
     raise NotJSON(type(value).__name__)
 
 

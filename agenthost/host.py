@@ -10,6 +10,7 @@ from typing import Any
 from agenthost.agents import AgentEntry, AgentSpec, Placement
 from agenthost.api_keys import ApiKeys, digest
 from agenthost.auth import Authenticator, Principal
+from agenthost.blame import summary
 from agenthost.config import Config
 from agenthost.discovery import discover
 from agenthost.errors import AgentNotReady, AuthError, ConfigError, Forbidden, HostError, NotFound
@@ -64,6 +65,15 @@ def _keys(config: Config) -> list[tuple[bytes, Principal]]:
     return keys
 
 
+def store_url(config: Config) -> str:
+    """The store's URL; a relative SQLite path counts from the folder of agents.toml, wherever the host is started."""
+    url = config.store.url
+    relative = url.removeprefix("sqlite:///")
+    if relative == url or relative.startswith("/"):
+        return url
+    return f"sqlite:///{(config.base_dir / relative).absolute()}"
+
+
 class Host:
     """One host. `prepare` does what may refuse the start and needs no loop, `start` and `stop` run on one.
 
@@ -85,6 +95,9 @@ class Host:
         self._builtins = (Builtins(self.importer, self._adapters), *builtins)
         self._specs = specs
         self._lifespans: list[LifespanTask] = []
+        self._dialects: tuple[Any, Mapping[str, Dialect]] = (None, {})
+        self._broken_dialects: set[str] = set()
+        self._loaded = False
         self._prepared = False
         self.started = False
 
@@ -95,7 +108,7 @@ class Host:
         return {name: registered.value for name, registered in self.plugins.placements.items()}
 
     def _dialect_names(self) -> Collection[str]:
-        return self.plugins.dialects.keys()
+        return self.dialects.keys()
 
     @property
     def entries(self) -> Mapping[str, AgentEntry]:
@@ -103,17 +116,27 @@ class Host:
         return self.registry.entries
 
     @property
-    def dialects(self) -> dict[str, Dialect]:
-        """Every dialect that is installed, by name."""
-        return {name: registered.value for name, registered in self.plugins.dialects.items()}
+    def dialects(self) -> Mapping[str, Dialect]:
+        """Every dialect that is installed and has started, by name; a new mapping only when a plugin came."""
+        registered = self.plugins.dialects
+        if registered is not self._dialects[0]:
+            serving = {name: one.value for name, one in registered.items() if name not in self._broken_dialects}
+            self._dialects = (registered, serving)
+        return self._dialects[1]
+
+    def load(self) -> None:
+        """Load plugins and choose authenticators; opens nothing. Raises `StartError`, once plugins are loaded."""
+        if not self._loaded:
+            self._loaded = True
+            self.plugins.load(self.config, importer=self.importer, builtins=self._builtins, on_late=self._plugin_came)
+        self.authenticators = self._chosen_authenticators()
 
     def prepare(self) -> None:
         """Load plugins, check authenticators, open the store; raises `StartError`. Idempotent."""
         if self._prepared:
             return
-        self.plugins.load(self.config, importer=self.importer, builtins=self._builtins, on_late=self._plugin_came)
-        self.authenticators = self._chosen_authenticators()
-        self.store = Store.open(self.config.store.url, self.config.store.durability)
+        self.load()
+        self.store = Store.open(store_url(self.config), self.config.store.durability)
         self.runs = Runs(self.store, self.metrics, self.agent_for)
         self._prepared = True
 
@@ -125,39 +148,55 @@ class Host:
         for name in self.config.auth.use:
             found = self.plugins.authenticators.get(name)
             if found is None:
-                known = ", ".join(sorted(self.plugins.authenticators))
-                raise ConfigError(f"[auth] use names '{name}', which no plugin registered", hint=f"one of: {known}")
+                raise self._no_authenticator(name)
             if not isinstance(found.value, ApiKeys) or len(found.value):
                 chosen.append(found.value)
         return tuple(chosen)
+
+    def _no_authenticator(self, name: str) -> ConfigError:
+        suspects = self.plugins.suspects("register_authenticators")
+        known = ", ".join(sorted(self.plugins.authenticators))
+        why = "".join(f"; plugin '{plugin.name}' ({plugin.label}) is {plugin.state}" for plugin in suspects)
+        return ConfigError(f"[auth] use names '{name}', which no plugin registered{why}", hint=f"one of: {known}")
 
     async def start(self, settle: float = SETTLE) -> None:
         """Recover the store, begin to load every agent, and wait up to `settle` seconds for those that are quick."""
         self.prepare()
         self._loop = asyncio.get_running_loop()
         await self.store.recover(frozenset())
+        pending = self.plugins.pending
         specs = discover(self.config, self.plugins) if self._specs is None else self._specs
+        await asyncio.gather(*map(self._enter_dialect, self.dialects.values()))
         self.registry.start(specs)
-        await self._enter_dialects()
         await self.registry.settled(settle)
         self.started = True
+        if pending:
+            self._look_again()
 
-    async def _enter_dialects(self) -> None:
-        for dialect in self.dialects.values():
-            if dialect.lifespan is not None:
-                make = dialect.lifespan
-                task = LifespanTask(f"protocol {dialect.name}", lambda make=make: make(self))  # type: ignore[misc]  # binds now
+    async def _enter_dialect(self, dialect: Dialect) -> None:
+        """Enter a dialect's lifespan; one that fails, or takes as long as no agent may, is a dialect that is absent."""
+        make = dialect.lifespan
+        if make is None:
+            return
+        task = LifespanTask(f"protocol {dialect.name}", lambda: make(self))
+        try:
+            async with asyncio.timeout(self.config.defaults.load_timeout):
                 await task.enter()
-                self._lifespans.append(task)
+        except Exception as raised:  # noqa: BLE001 - whatever a plugin raises, the other dialects are served
+            self._broken_dialects.add(dialect.name)
+            self._dialects = (None, {})
+            log.error("protocol '%s' did not start and is not served: %s", dialect.name, summary(raised))
+        else:
+            self._lifespans.append(task)
 
     def _plugin_came(self, plugin: Plugin) -> None:
         """A slow plugin has arrived (on its own thread): agents that failed for want of it are tried again."""
+        log.info("plugin '%s' (%s) arrived late: %s", plugin.name, plugin.label, plugin.state)
         if self.started:
-            self._loop.call_soon_threadsafe(self._look_again, plugin)
+            self._loop.call_soon_threadsafe(self._look_again)
 
-    def _look_again(self, plugin: Plugin) -> None:
-        log.info("plugin '%s' (%s) arrived late", plugin.name, plugin.label)
-        if self._specs is not None:
+    def _look_again(self) -> None:
+        if self._specs is not None or self.runs.stopping:
             return
         for spec in discover(self.config, self.plugins):
             entry = self.entries.get(spec.name)
@@ -171,7 +210,9 @@ class Host:
         await self.runs.stop(self.config.server.drain if drain is None else drain)
         await self.registry.close(CLOSE_GRACE)
         for lifespan in reversed(self._lifespans):
-            await lifespan.leave(CLOSE_GRACE)
+            failure = await lifespan.leave(CLOSE_GRACE)
+            if failure is not None:
+                log.error("%s failed while closing: %s", lifespan.name, summary(failure))
         await asyncio.to_thread(self.store.close)
 
     def agent_for(self, principal: Principal, name: str) -> AgentEntry:
@@ -187,10 +228,10 @@ class Host:
     def known_agent(self, principal: Principal, name: str) -> AgentEntry:
         """Like `agent_for`, for questions that an agent which does not serve can answer too."""
         if not principal.may_use(name):
-            raise Forbidden(f"'{principal.id}' may not use agent '{name[:63]}'")
+            raise Forbidden(f"'{principal.id}' may not use this agent")
         entry = self.entries.get(name)
         if entry is None or entry.state == "disabled":
-            raise NotFound(f"no agent '{name[:63]}'")
+            raise NotFound("no agent by that name")
         return entry
 
     def agents_of(self, principal: Principal) -> list[AgentEntry]:

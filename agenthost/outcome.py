@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,13 +12,26 @@ from agenthost.encoding import encode_json
 from agenthost.events import Entry, Event, Interrupt, ModelChunk, Result, ToolComplete, ToolStart, Usage, json_value
 from agenthost.threads import Message
 
+MAX_COUNT = (1 << 63) - 1
+"""Tokens that a run's usage counts to: the largest number that every client can read."""
+
 _COUNTED = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 
 
 class Outcome:
     """Everything that `/invoke` answers and a thread keeps, built while events come."""
 
-    __slots__ = ("_answer", "_chunks", "_keep_messages", "interrupts", "messages", "result", "tool_calls", "usage")
+    __slots__ = (
+        "_answer",
+        "_chunks",
+        "_keep_messages",
+        "interrupts",
+        "last_word",
+        "messages",
+        "result",
+        "tool_calls",
+        "usage",
+    )
 
     def __init__(self, *, keep_messages: bool) -> None:
         self._keep_messages = keep_messages
@@ -26,6 +40,8 @@ class Outcome:
         """How many chunks belong to messages that are written already."""
         self.messages: list[Message] = []
         self.result: Result | None = None
+        self.last_word = False
+        """Whether a `Result` or an `Interrupt` has come: what may follow is decided by the engine."""
         self.interrupts: list[Interrupt] = []
         self.tool_calls = 0
         self.usage: dict[str, Any] | None = None
@@ -57,29 +73,34 @@ class Outcome:
             return
         result = event.result if event.error is None else event.error
         text = result if isinstance(result, str) else encode_json(result).decode()
+        error = json_value(event.error)
         self.messages.append(
             Message.of(
                 "tool",
                 text,
                 tool_call_id=str(event.tool_call_id),
                 name=str(event.tool),
-                metadata={"error": event.error} if event.error is not None else {},
+                metadata={} if error is None else {"error": error},
             )
         )
 
     def _usage(self, event: Usage) -> None:
         total = self.usage or dict.fromkeys(_COUNTED, 0)
         for name in _COUNTED:
-            total[name] += getattr(event, name)
+            total[name] = min(total[name] + getattr(event, name), MAX_COUNT)
         if event.cost_usd is not None:
             total["cost_usd"] = total.get("cost_usd", 0.0) + event.cost_usd
         self.usage = total
 
     def _interrupt(self, event: Interrupt) -> None:
         self.interrupts.append(event)
+        self.last_word = True
 
     def _result(self, event: Result) -> None:
+        if event.output is not None:  # plain, and a copy: the agent may go on to change what it yielded
+            event = replace(event, output=json_value(event.output))
         self.result = event
+        self.last_word = True
 
     @property
     def message(self) -> str:

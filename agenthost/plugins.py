@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar
@@ -235,12 +235,17 @@ class Plugins:
 
 def _built_in(builtin: object, config: Any, hooks: Collection[str]) -> Plugin:
     module = getattr(builtin, "__name__", type(builtin).__name__)
-    try:
-        version = metadata.version(PROJECT)
-    except metadata.PackageNotFoundError:
-        version = "0"
-    plugin = Plugin(module.rpartition(".")[2], module, PROJECT, version, "loading", turn=0)
+    plugin = Plugin(module.rpartition(".")[2], module, PROJECT, own_version(), "loading", turn=0)
     return plugin.with_outcome(call_hooks(builtin, plugin.name, plugin.blame, config, hooks))
+
+
+@cache
+def own_version() -> str:
+    """Return the version of agenthost that is installed; `0` where it is not."""
+    try:
+        return metadata.version(PROJECT)
+    except metadata.PackageNotFoundError:  # run from a checkout that was not installed
+        return "0"
 
 
 def _import_and_call(plugin: Plugin, config: Any, hooks: Collection[str]) -> Outcome:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from agenthost.errors import StoreError
 from agenthost.events import Entry
 from agenthost.run_log import RunLog
-from agenthost.store import Store
+from agenthost.store import FIRST_EPOCH, Store
 
 AHEAD_EVENTS = 64
 AHEAD_BYTES = 64 << 10
@@ -18,17 +19,20 @@ QUIET = 0.25
 
 
 class Recorder:
-    """One durable run's way to the store; at most one append is under way."""
+    """One durable run's way to the store; at most one append is under way.
+
+    `refused` is called once, with the error, when the store does not take an append; nothing is written after that.
+    """
 
     __slots__ = (
         "_ahead",
         "_ahead_bytes",
-        "_epoch",
         "_failure",
         "_flight",
         "_log",
         "_loop",
         "_pending",
+        "_refused",
         "_run_id",
         "_settling",
         "_soon",
@@ -36,11 +40,11 @@ class Recorder:
         "_timer",
     )
 
-    def __init__(self, store: Store, run_id: str, epoch: int, log: RunLog) -> None:
+    def __init__(self, store: Store, run_id: str, log: RunLog, refused: Callable[[StoreError], None]) -> None:
         self._store = store
         self._run_id = run_id
-        self._epoch = epoch
         self._log = log
+        self._refused = refused
         self._loop = asyncio.get_running_loop()
         self._pending: list[Entry] = []
         self._ahead = 0
@@ -49,7 +53,8 @@ class Recorder:
         self._soon = False
         self._timer: asyncio.TimerHandle | None = None
         self._settling = False
-        self._failure: BaseException | None = None
+        self._failure: StoreError | None = None
+        log.on_sleep = self.hurry
 
     def add(self, entry: Entry) -> None:
         """Take an entry that the log has; write it soon if a reader waits for it, else within `QUIET`."""
@@ -64,25 +69,26 @@ class Recorder:
         return self._ahead >= AHEAD_EVENTS or self._ahead_bytes >= AHEAD_BYTES
 
     def hurry(self) -> None:
-        """A reader has come: write what is pending now."""
+        """A reader waits: write what is pending now."""
         self._schedule(now=True)
 
     async def room(self) -> None:
-        """Wait until the disk has caught up; raises `StoreError` if it refused."""
-        while self.behind and self._failure is None:
+        """Wait until the disk has caught up, or the run ends; raises `StoreError` if it refused."""
+        while self.behind and self._failure is None and not self._settling:
             self._flush()
             if self._flight is not None:
                 await asyncio.wait((self._flight,))
         self.check()
 
     def check(self) -> None:
-        """Raise what an append failed with."""
+        """Raise what an append failed with, if one did."""
         if self._failure is not None:
             raise self._failure
 
     async def settle(self) -> Sequence[Entry]:
         """Wait for the append under way and return what is still to write, for the commit that ends the run."""
         self._settling = True
+        self._log.on_sleep = None
         if self._timer is not None:
             self._timer.cancel()
         while self._flight is not None:
@@ -108,7 +114,11 @@ class Recorder:
         if self._settling or self._flight is not None or not self._pending or self._failure is not None:
             return
         entries, self._pending = self._pending, []
-        self._flight = asyncio.ensure_future(self._store.append(self._run_id, self._epoch, entries))
+        try:
+            self._flight = self._store.append(self._run_id, FIRST_EPOCH, entries)
+        except StoreError as closed:
+            self._fail(closed)
+            return
         self._flight.add_done_callback(lambda done: self._written(done, entries))
 
     def _written(self, done: asyncio.Future[None], entries: Sequence[Entry]) -> None:
@@ -117,7 +127,22 @@ class Recorder:
         self._ahead_bytes -= sum(len(entry.data) for entry in entries)
         if done.cancelled():
             return
-        self._failure = done.exception()
-        if self._failure is None:
+        failure = done.exception()
+        if failure is None:
             self._log.show(entries[-1].seq)
             self._schedule()
+        else:
+            self._fail(as_store_error(failure))
+
+    def _fail(self, failure: StoreError) -> None:
+        self._failure = failure
+        self._refused(failure)
+
+
+def as_store_error(failure: BaseException) -> StoreError:
+    """What the store raised, as the error that ends a run."""
+    if isinstance(failure, StoreError):
+        return failure
+    error = StoreError(f"what the run had to write could not be written: {type(failure).__name__}")
+    error.__cause__ = failure
+    return error

@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from agenthost.agents import AgentEntry, AgentRef, AgentSpec, Placement
+from agenthost.blame import summary
 from agenthost.errors import HostError, LoadError
 from agenthost.schemas import input_check
 
 RETRIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 """Seconds between attempts to load an agent that failed; after the last it stays failed until it is asked for again."""
+
+LEAVE = 5.0
+"""Seconds that an agent which cannot be served after all has to leave its lifespan."""
 
 log = logging.getLogger("agenthost.registry")
 
@@ -31,6 +35,7 @@ class Registry:
         self._placements = placements
         self._dialects = dialects
         self._loads: dict[AgentEntry, asyncio.Task[None]] = {}
+        self._start_is_over = False
 
     def start(self, specs: Sequence[AgentSpec]) -> None:
         """List every spec and begin to load those that are enabled; returns at once."""
@@ -38,7 +43,10 @@ class Registry:
             self.put(spec)
 
     def put(self, spec: AgentSpec) -> AgentEntry:
-        """List one agent and begin to load it."""
+        """List one agent and begin to load it; an agent of that name that has not loaded is given up."""
+        former = self._loads.get(self.entries[spec.name]) if spec.name in self.entries else None
+        if former is not None:
+            former.cancel()
         entry = AgentEntry(spec)
         self.entries[spec.name] = entry
         if not spec.enabled:
@@ -51,19 +59,22 @@ class Registry:
         return entry
 
     async def settled(self, seconds: float) -> None:
-        """Wait until every agent has been tried once, at most `seconds`."""
+        """Wait until every agent has been tried once, at most `seconds`; those that come later are logged."""
         deadline = time.monotonic() + seconds
         while any(entry.state == "loading" for entry in self.entries.values()) and self._loads:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                return
+                break
             await asyncio.wait(tuple(self._loads.values()), timeout=min(remaining, 0.05))
+        self._start_is_over = True
 
     async def _load(self, entry: AgentEntry) -> None:
         try:
             for pause in (*RETRIES, None):
                 problem = await self._try(entry)
                 if problem is None:
+                    if self._start_is_over:
+                        log.info("agent '%s' is ready", entry.name, extra={"agent": entry.name})
                     return
                 self._failed(entry, problem, None if pause is None else time.time() + pause)
                 if pause is None:
@@ -74,19 +85,31 @@ class Registry:
 
     async def _try(self, entry: AgentEntry) -> HostError | None:
         spec = entry.spec
+        limit = asyncio.timeout(spec.load_timeout)
         try:
-            async with asyncio.timeout(spec.load_timeout):
+            async with limit:
                 ref = await self._placement(spec).open(spec)
-            entry.check_input = self._input_check(spec, ref)
-        except TimeoutError:
-            return self._blamed(spec, f"took longer than its load_timeout of {spec.load_timeout:g} s to load")
         except HostError as problem:
             return problem
-        except Exception as raised:  # noqa: BLE001 - a placement is a plugin: its fault is this agent's state
-            return self._blamed(spec, f"failed to load: {type(raised).__name__}: {raised}")
+        except BaseException as raised:  # a placement is a plugin: its fault, whatever it is, is this agent's state
+            if limit.expired():
+                return self._blamed(spec, f"took longer than its load_timeout of {spec.load_timeout:g} s to load")
+            if isinstance(raised, asyncio.CancelledError) and self._cancelled():
+                raise
+            return self._blamed(spec, f"failed to load: {summary(raised)}")
+        try:
+            entry.check_input = self._input_check(spec, ref)
+        except LoadError as problem:
+            await self._leave(spec, ref, LEAVE)
+            return problem
         entry.ref, entry.info = ref, ref.info
         entry.become("ready")
         return None
+
+    def _cancelled(self) -> bool:
+        """Whether this task was told to stop, rather than that an agent raised `CancelledError` by itself."""
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
 
     def _placement(self, spec: AgentSpec) -> Placement:
         missing = [name for name in spec.protocols or () if name not in self._dialects()]
@@ -143,8 +166,11 @@ class Registry:
         if ref is None:
             return
         entry.become("draining")
+        await self._leave(entry.spec, ref, grace)
+        entry.become("unloaded")
+
+    async def _leave(self, spec: AgentSpec, ref: AgentRef, grace: float) -> None:
         try:
             await ref.close(grace)
         except Exception as raised:  # noqa: BLE001 - an agent that cannot leave must not keep the others from leaving
-            log.error("agent '%s' failed while closing: %s: %s", entry.name, type(raised).__name__, raised)
-        entry.become("unloaded")
+            log.error("agent '%s' failed while closing: %s", spec.name, summary(raised), extra={"agent": spec.name})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
 import time
 from collections.abc import Callable
@@ -25,9 +26,15 @@ CANCEL_AGAIN = 2.0
 log = logging.getLogger("agenthost.runs")
 
 
+_random_bits = random.Random(secrets.randbits(128)).getrandbits  # noqa: S311 - an id is no secret, and this is quick
+
+
 def new_run_id() -> str:
-    """32 hex digits: 12 of milliseconds, so that ids sort by start and the store appends, then 80 random bits."""
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+    """32 hex digits: 12 of milliseconds, so that ids sort by start and the store appends, then 80 random bits.
+
+    An id is no secret: who may read a run is decided by whose it is.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{_random_bits(80):020x}"
 
 
 class Run:
@@ -36,17 +43,19 @@ class Run:
     __slots__ = (
         "_end_without_agent",
         "_read_events",
+        "_timers",
+        "_waiting",
         "agent_ended",
         "children",
         "closing",
         "created",
-        "done",
         "entry",
         "error",
         "fold_only",
         "id",
         "log",
         "outcome",
+        "outcome_known",
         "parent",
         "principal",
         "readers",
@@ -59,7 +68,7 @@ class Run:
         "stuck",
         "task",
         "thread",
-        "timers",
+        "waits",
     )
 
     def __init__(
@@ -80,9 +89,8 @@ class Run:
         self.request = request
         self.parent = parent
         self.children: set[Run] = set()
-        self.thread: ThreadKey | None = None
-        if request.thread_id is not None:
-            self.thread = ThreadKey(principal.id, entry.name, request.thread_id)
+        named = request.thread_id
+        self.thread = None if named is None else ThreadKey(principal.id, entry.name, named)
         self.log = RunLog(durable=self.thread is not None or request.detached or request.idempotency_key is not None)
         self.fold_only = False
         self.outcome = Outcome(keep_messages=self.thread is not None)
@@ -90,7 +98,9 @@ class Run:
         self.status: RunStatus = "queued"
         self.error: RunError | None = None
         self.task: asyncio.Task[None] | None = None
-        self.timers: list[asyncio.TimerHandle] = []
+        self.waits: asyncio.Future[None] | None = None
+        """What it waits for before it begins."""
+        self._timers: list[asyncio.TimerHandle] = []
         self.readers = 0
         self.agent_ended = False
         self.closing = False
@@ -98,13 +108,13 @@ class Run:
         self.stuck = False
         self.created = time.time()
         self.started = time.perf_counter()
-        self.done: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
+        self.outcome_known: RunResult | None = None
+        """How it ended, once it has."""
+        self._waiting: list[asyncio.Future[None]] = []
 
     def read(self, after: int = 0) -> Reader:
         """Start reading the log after entry `after`; close the reader when done."""
         self.readers += 1
-        if self.recorder is not None:
-            self.recorder.hurry()
         return Reader(self.log, self.id, after, self._read_events, self._reader_left)
 
     def _reader_left(self) -> None:
@@ -112,17 +122,27 @@ class Run:
         if not self.readers and not self.request.detached and self.request.idempotency_key is None:
             self.cancel(Cancelled("its last reader left"))
 
-    def cancel(self, error: RunError) -> None:
-        """End this run with `error`: its task is cancelled now, again after 2 s, then abandoned. Idempotent."""
+    def cancel(self, error: RunError, *, terminal_after: float = TERMINAL_AFTER) -> None:
+        """End this run with `error`: its task is cancelled now, again after 2 s, then abandoned. Idempotent.
+
+        A run that waits to begin is refused with `error`.
+        """
         if self.error is not None or self.agent_ended or self.closing:
             return
         self.error = error
-        if self.task is None:
-            return  # it has not begun: `start` looks at `error` after every wait
+        if self.task is None:  # it has not begun: `start` looks at `error` after every wait
+            if self.waits is not None and not self.waits.done():
+                self.waits.set_exception(error)
+            return
         loop = asyncio.get_running_loop()
         self.task.cancel()
-        self.timers.append(loop.call_later(TERMINAL_AFTER, self._end_without_agent, self))
-        self.timers.append(loop.call_later(CANCEL_AGAIN, self._cancel_again))
+        self._timers.append(loop.call_later(terminal_after, self._end_without_agent, self))
+        self._timers.append(loop.call_later(CANCEL_AGAIN, self._cancel_again))
+
+    def cancel_timers(self) -> None:
+        """The agent has ended: nothing is to be cancelled any more."""
+        for timer in self._timers:
+            timer.cancel()
 
     def _cancel_again(self) -> None:
         if self.task is not None and not self.agent_ended:
@@ -133,9 +153,24 @@ class Run:
                 extra={"agent": self.entry.name, "run_id": self.id},
             )
 
+    def finish(self, result: RunResult) -> None:
+        """Say how it ended, to everybody who waits."""
+        self.outcome_known = result
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def ended(self) -> RunResult:
+        """Wait for the end and return the result, whatever it is; any number may wait, and stop waiting."""
+        while self.outcome_known is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        return self.outcome_known
+
     async def result(self) -> RunResult:
         """Wait for the end; raises the run's `RunError` unless it completed or paused."""
-        result = await asyncio.shield(self.done)
+        result = await self.ended()
         if self.error is not None:
             raise self.error
         return result

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from agenthost.errors import StoreError
 from agenthost.events import Entry
 
 UNREAD = 1 << 20
@@ -18,14 +19,31 @@ UNREAD = 1 << 20
 KEPT = 1 << 20
 """Bytes a durable log keeps in memory."""
 
-PAGE = 512
-"""Entries read from the store at once."""
+CHUNK = 128 << 10
+"""Bytes a reader takes at once, so that what is under way to one client stays small."""
+
+WEIGHT = 256
+"""Bytes that an entry takes besides its data."""
+
+PAGE = 64
+"""Entries read from the store at once: each may be of 1 MiB."""
 
 
 class RunLog:
     """Entries of one run, in order; written by the run's own task, read on the same loop."""
 
-    __slots__ = ("_base", "_bytes", "_entries", "_room", "_sleepers", "closed", "durable", "last", "visible")
+    __slots__ = (
+        "_base",
+        "_bytes",
+        "_entries",
+        "_room",
+        "_sleepers",
+        "closed",
+        "durable",
+        "last",
+        "on_sleep",
+        "visible",
+    )
 
     def __init__(self, *, durable: bool) -> None:
         self.durable = durable
@@ -34,25 +52,28 @@ class RunLog:
         """Seq of the newest entry."""
         self.visible = 0
         """Seq of the newest entry that readers may see."""
+        self.on_sleep: Callable[[], None] | None = None
+        """Called when a reader falls asleep though there is more than it may see yet."""
         self._entries: list[Entry] = []
         self._base = 0
         self._bytes = 0
+        """What the entries here weigh."""
         self._sleepers: list[asyncio.Future[None]] = []
         self._room: asyncio.Future[None] | None = None
 
     def add(self, entry: Entry) -> None:
         """Append the next entry; an ephemeral log shows it at once."""
         self._entries.append(entry)
-        self._bytes += len(entry.data)
+        self._bytes += len(entry.data) + WEIGHT
         self.last = entry.seq
         if not self.durable:
             self.visible = entry.seq
             if self._sleepers:
                 self.wake()
 
-    def skip(self, seq: int) -> None:
+    def skip_entry(self, entry: Entry) -> None:
         """Count an entry that nobody will read."""
-        self.last = self.visible = self._base = seq
+        self.last = self.visible = entry.seq
 
     def show(self, seq: int) -> None:
         """Let readers see entries up to `seq`: they are committed."""
@@ -60,6 +81,13 @@ class RunLog:
         if self._bytes > KEPT + (KEPT >> 2):
             self._trim()
         self.wake()
+
+    def forget_hidden(self) -> None:
+        """Drop the entries that no reader may see: they cannot be committed."""
+        hidden = self._entries[self.visible - self._base :]
+        del self._entries[self.visible - self._base :]
+        self._bytes -= sum(map(_weight, hidden))
+        self.last = self.visible
 
     def close(self) -> None:
         """The last visible entry is the last one there will be."""
@@ -84,44 +112,68 @@ class RunLog:
         return self._bytes > UNREAD and not self.durable
 
     async def room(self) -> None:
-        """Wait until the reader has taken what there was."""
+        """Wait until the reader has taken some."""
         while self.crowded:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
     def after(self, seq: int) -> Sequence[Entry] | None:
-        """The visible entries after `seq` that are in memory; None if the next one is in the store only.
+        """The next visible entries after `seq` that are in memory; None if the next one is in the store only.
 
-        Of an ephemeral log they are gone from it then.
+        About `CHUNK` bytes of them. Of an ephemeral log they are gone from it then.
         """
         if not self.durable:
-            taken, self._entries = self._entries, []
-            self._base, self._bytes = self.last, 0
-            if self._room is not None and not self._room.done():
-                self._room.set_result(None)
-            return taken
+            return self._taken()
         if seq < self._base:
             return None
-        return self._entries[seq - self._base : self.visible - self._base]
+        ready = self._entries[seq - self._base : self.visible - self._base]
+        return ready if self._bytes <= CHUNK else ready[: _chunk(ready)]
 
-    async def news(self, sleeper: asyncio.Future[None]) -> None:
-        """Sleep until there is something new, or somebody else completes `sleeper`."""
+    def _taken(self) -> Sequence[Entry]:
+        taken = self._entries
+        if self._bytes <= CHUNK:
+            self._entries, self._bytes = [], 0
+        else:
+            cut = _chunk(taken)
+            taken, self._entries = taken[:cut], taken[cut:]
+            self._bytes -= sum(map(_weight, taken))
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        return taken
+
+    def sleep(self) -> asyncio.Future[None]:
+        """A future that is done when there is news; one that is cancelled is dropped at the next news."""
+        sleeper = asyncio.get_running_loop().create_future()
+        if self._sleepers:  # a heartbeat wakes one without news
+            self._sleepers = [other for other in self._sleepers if not other.done()]
         self._sleepers.append(sleeper)
-        try:
-            await sleeper
-        finally:
-            if sleeper in self._sleepers:
-                self._sleepers.remove(sleeper)
+        if self.on_sleep is not None and self.last > self.visible:
+            self.on_sleep()
+        return sleeper
 
     def _trim(self) -> None:
         cut = 0
         for entry in self._entries:
             if self._bytes <= KEPT or entry.seq >= self.visible:
                 break
-            self._bytes -= len(entry.data)
+            self._bytes -= _weight(entry)
             cut += 1
         del self._entries[:cut]
         self._base += cut
+
+
+def _weight(entry: Entry) -> int:
+    return len(entry.data) + WEIGHT
+
+
+def _chunk(entries: Sequence[Entry]) -> int:
+    """How many entries, from the first, make about `CHUNK` bytes."""
+    weight = 0
+    for count, entry in enumerate(entries, 1):
+        weight += len(entry.data) + WEIGHT
+        if weight >= CHUNK:
+            return count
+    return len(entries)
 
 
 ReadEvents = Callable[[str, int, int], Awaitable[Sequence[Entry]]]
@@ -144,13 +196,21 @@ class Reader:
         self.seq = after
         """Seq of the last entry taken."""
 
-    async def take(self) -> Sequence[Entry]:
-        """Everything there is after the last one taken; empty if there is nothing yet, or nothing more."""
+    def take(self) -> Sequence[Entry] | None:
+        """Everything in memory after the last one taken; None where the next one is in the store (`take_stored`)."""
         entries = self._log.after(self.seq)
-        if entries is None:
-            entries = await self._read_events(self._run_id, self.seq, PAGE)
         if entries:
             self.seq = entries[-1].seq
+        elif not self._log.durable:
+            self.seq = self._log.visible  # what there was, another reader has taken
+        return entries
+
+    async def take_stored(self) -> Sequence[Entry]:
+        """The next entries, from the store; raises `StoreError` where they are no longer there."""
+        entries = await self._read_events(self._run_id, self.seq, PAGE)
+        if not entries:
+            raise StoreError("the rest of this run's log is no longer in the store")
+        self.seq = entries[-1].seq
         return entries
 
     @property
@@ -158,12 +218,10 @@ class Reader:
         """Whether the log is closed and all of it was taken."""
         return self._log.closed and self.seq >= self._log.visible
 
-    async def wait(self) -> None:
-        """Sleep until there is news, or `nudge`; returns at once if there is news already."""
-        if self._log.visible > self.seq or self._log.closed:
-            return
-        self._sleeper = asyncio.get_running_loop().create_future()
-        await self._log.news(self._sleeper)
+    def news(self) -> asyncio.Future[None]:
+        """A future that is done when there is more than `take` gave, or at a `nudge`."""
+        self._sleeper = self._log.sleep()
+        return self._sleeper
 
     def nudge(self) -> None:
         """Wake this reader though there is no news (its heartbeat is due)."""

@@ -9,41 +9,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from agenthost.admission import RETRY_AFTER, Admission
-from agenthost.agents import MAX_CALL_DEPTH, AgentEntry, RunContext, RunRequest, RunResult
+from agenthost.agents import AgentEntry, RunContext, RunRequest
 from agenthost.auth import Principal
-from agenthost.endings import Ending, ending_of, keep, paused_state
+from agenthost.calls import Lookup, call
+from agenthost.emitting import RunOver, emitter
+from agenthost.endings import Ending, ending_of, keep
 from agenthost.errors import (
     AgentError,
     AgentNotReady,
     AgentPaused,
-    AgentUnavailable,
     Cancelled,
+    HostError,
     HostStopping,
     InvalidRequest,
-    RequestError,
     RunError,
     RunTimeout,
-    StoreError,
     ThreadBusy,
 )
-from agenthost.events import Entry, bad_event
-from agenthost.outcome import Outcome
-from agenthost.recording import Recorder
+from agenthost.recording import Recorder, as_store_error
 from agenthost.run import TERMINAL_AFTER, Run
 from agenthost.store import NewRun, Store
+from agenthost.sweep import Sweep
 from agenthost.telemetry import RunMetrics
 from agenthost.threads import Message, ThreadKey, thread_id_problem
 
-TURN = 8
-"""Ready events after which the loop gets a turn: an agent that never waits must not starve the others."""
+DEADLINES = 0.1
+"""Seconds between looks at which runs are over their time."""
 
 log = logging.getLogger("agenthost.runs")
-
-Lookup = Callable[[Principal, str], AgentEntry]
 
 
 class Runs:
@@ -57,6 +54,7 @@ class Runs:
         self._metrics = metrics
         self._lookup = lookup
         self._endings: set[asyncio.Task[None]] = set()
+        self._deadlines = Sweep(DEADLINES, self._time_out)
 
     async def start(
         self,
@@ -69,28 +67,30 @@ class Runs:
     ) -> Run:
         """Admit a run and start it; `fold_only` for a caller that waits for the result and reads no events.
 
-        Raises `AgentNotReady`, `InvalidRequest`, `TooManyRuns`, `ThreadBusy`, `AgentOverloaded`, `StoreError`, or
-        `Cancelled` when a newer run took the thread's turn while this one waited. Nothing is left of a refused run.
+        Raises `AgentNotReady`, `InvalidRequest`, `TooManyRuns`, `ThreadBusy`, `AgentOverloaded`, `StoreError`, and for
+        a run that waited `Cancelled`, where a newer run took the thread's turn, or `HostStopping`. Nothing is left of a
+        refused run.
         """
-        self._check(entry, request)
+        self._check(entry, request, parent)
         run = Run(entry, principal, request, parent, self.store.read_events, self.end_without_agent)
         run.fold_only = fold_only and not run.log.durable
         await self._admit(run)
         try:
-            messages, state = await self._open(run)
-            if run.error is not None:
-                raise run.error
+            self._still_wanted(run)
+            history, state = await self._open(run)
+            self._still_wanted(run)
         except BaseException as refused:
             if run.recorder is not None:
-                run.error = run.error or Cancelled("its caller left before it began")
+                run.cancel(refused if isinstance(refused, RunError) else Cancelled("it was given up before it began"))
+                self._metrics.started(entry.name)
                 self.end_without_agent(run)
             self._release(run)
             raise refused
-        self._begin(run, messages, state)
+        self._begin(run, history, state)
         return run
 
-    def _check(self, entry: AgentEntry, request: RunRequest) -> None:
-        if self.stopping:
+    def _check(self, entry: AgentEntry, request: RunRequest, parent: Run | None) -> None:
+        if self.stopping and parent is None:
             raise AgentNotReady("the host is stopping", retry_after=RETRY_AFTER)
         if not entry.serving:
             raise AgentNotReady(f"agent '{entry.name}' is {entry.state}", retry_after=RETRY_AFTER)
@@ -103,6 +103,15 @@ class Runs:
             if problem:
                 raise InvalidRequest(problem)
 
+    def _still_wanted(self, run: Run) -> None:
+        """Raise what has become true while the run waited."""
+        if run.error is not None:
+            raise run.error
+        if self.stopping and run.parent is None:
+            raise HostStopping("the host stopped before this run began", retry_after=RETRY_AFTER)
+        if not run.entry.serving:
+            raise AgentNotReady(f"agent '{run.entry.name}' is {run.entry.state}", retry_after=RETRY_AFTER)
+
     async def _admit(self, run: Run) -> None:
         wait = run.parent is None
         admission = self.admission
@@ -110,13 +119,12 @@ class Runs:
             admission.enter_principal(run.principal)
         try:
             if run.thread is not None:
-                spec = run.entry.spec
-                await admission.take_turn(run.thread, spec.on_busy_thread, run.cancel, room=spec.queue, wait=wait)
+                await admission.take_turn(run, wait=wait)
         except BaseException:
             self._leave_principal(run)
             raise
         try:
-            await admission.take_slot(run.entry, wait=wait)
+            await admission.take_slot(run, wait=wait)
         except BaseException:
             if run.thread is not None:
                 admission.leave_turn(run.thread)
@@ -127,14 +135,14 @@ class Runs:
         if run.parent is None:
             self.admission.leave_principal(run.principal)
 
-    async def _open(self, run: Run) -> tuple[list[Message], dict[str, Any]]:
-        """Commit a durable run's start; return the conversation so far with the new message, and the thread's state."""
+    async def _open(self, run: Run) -> tuple[Sequence[Message], dict[str, Any]]:
+        """Commit a durable run's start; return the conversation so far and the thread's state."""
         request = run.request
-        new = Message("user", request.content, run_id=run.id) if request.content else Message.of("user", request.prompt)
         if not run.log.durable:
-            return [*request.history, new], {}
+            return request.history, {}
+        new = Message("user", request.content, run_id=run.id) if request.content else Message.of("user", request.prompt)
         spec = run.entry.spec
-        before = await self.store.start_run(
+        beginning = self.store.start_run(
             NewRun(
                 run_id=run.id,
                 agent=run.entry.name,
@@ -152,10 +160,15 @@ class Runs:
                 user_message=new if run.thread is not None else None,
             )
         )
-        run.recorder = Recorder(self.store, run.id, 1, run.log)
-        return [*request.history, *before.messages, new], before.state
+        run.recorder = Recorder(self.store, run.id, run.log, run.cancel)  # from here on there is an end to be written
+        try:
+            before = await beginning
+        except Exception:
+            run.recorder = None
+            raise
+        return before.messages, before.state
 
-    def _begin(self, run: Run, messages: list[Message], state: dict[str, Any]) -> None:
+    def _begin(self, run: Run, history: Sequence[Message], state: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
         timeout = run.entry.spec.timeout
         request = run.request
@@ -164,69 +177,56 @@ class Runs:
             run_id=run.id,
             agent=run.entry.name,
             principal=run.principal,
-            messages=messages,
+            history=history,
+            content=request.content,
             input=request.input,
             metadata=request.metadata,
             thread=run.thread,
             answers=request.answers,
             state=state,
             deadline=time.monotonic() + timeout,
-            call_agent=lambda name, asked: self._call(run, name, asked),
+            call_agent=lambda name, asked: call(self.start, self._lookup, run, name, asked),
         )
         run.status = "running"
         run.started = time.perf_counter()
         self.going[run.id] = run
         self._metrics.started(run.entry.name)
-        run.timers.append(loop.call_later(timeout, self._time_out, run))
+        self._deadlines.add(run, timeout)
         run.task = loop.create_task(self._drive(run, ctx))
         run.task.add_done_callback(lambda _task: self._task_ended(run))
 
     def _time_out(self, run: Run) -> None:
-        run.cancel(RunTimeout(f"agent '{run.entry.name}' took longer than {run.entry.spec.timeout:g} s"))
+        late = RunTimeout(f"agent '{run.entry.name}' took longer than {run.entry.spec.timeout:g} s")
+        run.cancel(late, terminal_after=TERMINAL_AFTER - DEADLINES)  # which may have passed since it was due
 
     async def _drive(self, run: Run, ctx: RunContext) -> None:
         """The run's own task: iterate the agent, then say how it ended."""
         failure: BaseException | None = None
+        assert run.ref is not None  # a serving entry has one
         try:
-            await self._consume(run, ctx)
+            await run.ref.run(ctx, emitter(run))
+        except RunOver:
+            pass
         except BaseException as raised:  # noqa: BLE001 - also SystemExit and CancelledError: they end the run only
             failure = raised
         run.agent_ended = True
         if run.error is None and failure is not None:
-            run.error = _as_run_error(failure, run.entry.name)
+            run.error = _as_run_error(failure)
         await self._end(run, ctx)
-
-    async def _consume(self, run: Run, ctx: RunContext) -> None:
-        assert run.ref is not None  # a serving entry has one
-        outcome, run_log, recorder = run.outcome, run.log, run.recorder
-        since_turn = 0
-        batches = run.ref.run(ctx)
-        try:
-            async for batch in batches:
-                for entry in batch:
-                    if not _accept(run, outcome, entry):
-                        return
-                since_turn += len(batch)
-                if since_turn >= TURN:
-                    since_turn = 0
-                    await asyncio.sleep(0)
-                if recorder is not None and recorder.behind:
-                    await recorder.room()
-                elif run_log.crowded:
-                    await run_log.room()
-        finally:
-            await batches.aclose()  # type: ignore[attr-defined]  # refs are async generators, typed as their protocol
 
     async def _end(self, run: Run, ctx: RunContext | None) -> None:
         """Write the one terminal event, commit it, show it, complete `done`. The first caller does it."""
         if run.closing:
             return
         run.closing = True
-        for timer in run.timers if run.agent_ended else run.timers[:1]:
-            timer.cancel()
-        ending = ending_of(run, ctx)
-        if run.recorder is not None:
-            ending = await self._commit(run, ctx, ending)
+        self._deadlines.discard(run)
+        if run.agent_ended:
+            run.cancel_timers()
+        ending = _decided(run, ctx)
+        recorded = run.recorder is None or await self._commit(run, ctx, ending)
+        if not recorded:
+            ending = ending_of(run, None)
+        run.recorder = None
         run.status, run.error = ending.status, ending.error
         if ending.entry is not None:
             run.log.add(ending.entry)
@@ -235,18 +235,29 @@ class Runs:
         if run.agent_ended:
             self._release(run)
         self._report(run, ending)
-        run.done.set_result(ending.result)
+        run.finish(ending.result)
+        if not recorded:
+            await self._commit_late(run, ending)
 
-    async def _commit(self, run: Run, ctx: RunContext | None, ending: Ending) -> Ending:
+    async def _commit(self, run: Run, ctx: RunContext | None, ending: Ending) -> bool:
+        """Commit the end and show what was held back for it; False where the store refused, which then is the end."""
         assert run.recorder is not None
         try:
             rest = await run.recorder.settle()
             await self.store.end_run(keep(run, ctx, ending, rest))
         except Exception as refused:  # noqa: BLE001 - whatever it was, the run is not recorded and must still end
-            run.error = refused if isinstance(refused, StoreError) else _store_error(refused)
-            return ending_of(run, ctx)
+            run.log.forget_hidden()
+            run.error = as_store_error(refused)
+            return False
         run.log.show(run.log.last)
-        return ending
+        return True
+
+    async def _commit_late(self, run: Run, ending: Ending) -> None:
+        """Try once more to record a run that the store refused and whose readers know it: the store may be well now."""
+        try:
+            await self.store.end_run(keep(run, None, ending, ()))
+        except Exception as refused:  # noqa: BLE001 - the next start finds the run open and ends it
+            log.warning("the end of run %s is not recorded: %s", run.id, as_store_error(refused).message)
 
     def end_without_agent(self, run: Run) -> None:
         """Say how the run ended though its task has not: it was cancelled and does not listen."""
@@ -254,7 +265,7 @@ class Runs:
             return
         if run.task is not None:
             run.stuck = True
-            run.entry.stuck += 1
+            self._count_stuck(run.entry, 1)
         ending = asyncio.get_running_loop().create_task(self._end(run, None))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
@@ -265,11 +276,20 @@ class Runs:
             ending = asyncio.get_running_loop().create_task(self._end(run, None))
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)
-        for timer in run.timers:
-            timer.cancel()
+        run.cancel_timers()
         self._release(run)
         if run.stuck:
-            run.entry.stuck -= 1
+            self._count_stuck(run.entry, -1)
+
+    def _count_stuck(self, entry: AgentEntry, change: int) -> None:
+        """Count cancelled runs whose agent goes on; an agent that has lost half its slots to them is degraded."""
+        entry.stuck += change
+        many = entry.stuck * 2 > entry.spec.concurrency
+        if many and entry.state == "ready":
+            problem = f"agent '{entry.name}' does not end when it is cancelled: {entry.stuck} slots are taken so"
+            entry.become("degraded", HostError(problem, hint="let CancelledError pass, and await what blocks"))
+        elif not many and entry.state == "degraded":
+            entry.become("ready")
 
     def _release(self, run: Run) -> None:
         if run.released:
@@ -299,37 +319,6 @@ class Runs:
             exc_info=(type(cause), cause, cause.__traceback__) if cause is not None else None,
         )
 
-    async def _call(self, caller: Run, name: str, request: RunRequest) -> RunResult:
-        """`ctx.call`: run agent `name` as a child of `caller`, cancelled with it; never queues."""
-        chain = [caller.entry.name]
-        ancestor = caller.parent
-        while ancestor is not None:
-            chain.append(ancestor.entry.name)
-            ancestor = ancestor.parent
-        path = " → ".join([*reversed(chain), name])
-        if name in chain:
-            raise AgentUnavailable(f"an agent cannot be called while it waits for the answer: {path}")
-        if len(chain) > MAX_CALL_DEPTH:
-            raise AgentUnavailable(f"calls between agents go at most {MAX_CALL_DEPTH} deep: {path}")
-        entry = self._lookup(caller.principal, name)
-        try:
-            child = await self.start(entry, caller.principal, request, fold_only=True, parent=caller)
-        except RequestError as refused:
-            if isinstance(refused, InvalidRequest):
-                raise
-            raise AgentUnavailable(f"agent '{name}' cannot take a call now: {refused.message}") from refused
-        caller.children.add(child)
-        try:
-            result = await child.result()
-        except asyncio.CancelledError:
-            child.cancel(Cancelled("the run that called it was cancelled"))
-            raise
-        finally:
-            caller.children.discard(child)
-        if child.outcome.interrupts:
-            raise AgentPaused(child.outcome.interrupts[0])
-        return result
-
     def refuse_if_busy(self, key: ThreadKey) -> None:
         """Raise `ThreadBusy` while a run is going, or waits, on this thread."""
         if self.admission.is_busy(key):
@@ -338,6 +327,7 @@ class Runs:
     async def stop(self, drain: float) -> None:
         """Refuse new runs, let those that can end within `drain` seconds do so, end the others as `host_stopping`."""
         self.stopping = True
+        self.admission.send_away()
         await self._settled(drain)
         for run in tuple(self.going.values()):
             run.cancel(HostStopping("the host stopped before this run ended"))
@@ -346,41 +336,23 @@ class Runs:
             await asyncio.wait(tuple(self._endings), timeout=TERMINAL_AFTER)
 
     async def _settled(self, seconds: float) -> None:
-        waiting = [run.done for run in self.going.values() if not run.done.done()]
+        waiting = [asyncio.ensure_future(run.ended()) for run in self.going.values()]
         if waiting:
             await asyncio.wait(waiting, timeout=seconds)
+            for one in waiting:
+                one.cancel()
 
 
-def _accept(run: Run, outcome: Outcome, entry: Entry) -> bool:
-    """Fold an entry and log it; False when the run is over with it."""
-    if run.closing:
-        return False
-    if outcome.result is not None:
-        raise bad_event(f"{entry.type} after the Result, which is the last event of a run")
-    kind = entry.type
-    if outcome.interrupts and kind != "interrupt":
-        return False
-    outcome.add(entry)
-    if kind == "result":
-        return True
-    if kind == "interrupt":
-        paused_state(outcome.interrupts[-1])
-    if run.fold_only:
-        run.log.skip(entry.seq)
-        return True
-    run.log.add(entry)
-    if run.recorder is not None:
-        run.recorder.add(entry)
-    return True
+def _decided(run: Run, ctx: RunContext | None) -> Ending:
+    """How a run ended; where what its agent left behind cannot even be looked at, it failed."""
+    try:
+        return ending_of(run, ctx)
+    except Exception as raised:  # noqa: BLE001 - an agent's own classes may raise anything, and the run must end
+        run.error = _as_run_error(raised)
+        return ending_of(run, None)
 
 
-def _store_error(cause: Exception) -> StoreError:
-    error = StoreError(f"the end of the run could not be written: {type(cause).__name__}")
-    error.__cause__ = cause
-    return error
-
-
-def _as_run_error(failure: BaseException, agent: str) -> RunError:
+def _as_run_error(failure: BaseException) -> RunError:
     if isinstance(failure, RunError) and not isinstance(failure, AgentPaused):
         return failure
     error = AgentError(f"{type(failure).__name__} was raised")

@@ -46,21 +46,19 @@ async def pump(reader: Reader, write: Write, render: Callable[[Entry], bytes] = 
     timer = loop.call_later(HEARTBEAT, beat)
     try:
         while True:
-            entries = await reader.take()
-            if entries:
-                data = b"".join(map(render, entries))
-                if reader.at_end:
-                    break
-                await write(data, True)
-                due = False
-            elif reader.at_end:
-                data = b""
+            entries = reader.take()
+            if entries is None:
+                entries = await reader.take_stored()
+            if reader.at_end:
                 break
+            if entries:
+                await write(b"".join(map(render, entries)) if len(entries) > 1 else render(entries[0]), True)
+                due = False
             elif due:
                 due = False
                 await write(BEAT, True)
             else:
-                await reader.wait()
-        await write(data + END, False)
+                await reader.news()
+        await write(b"".join(map(render, entries)) + END, False)
     finally:
         timer.cancel()

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
@@ -19,7 +20,8 @@ BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0
 """Upper bounds of a run's duration, in seconds."""
 
 _EXTRAS = ("request_id", "principal", "agent", "run_id", "correlation_id", "method", "path", "status", "ms")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line ends, marks that turn the direction of what follows, and what UTF-8 cannot carry."""
 
 
 class _AgentCounts:
@@ -43,18 +45,20 @@ class RunMetrics:
 
     def started(self, agent: str) -> None:
         """Count a run that starts."""
+        self._of(agent).started += 1
+
+    def _of(self, agent: str) -> _AgentCounts:
         counts = self._agents.get(agent)
         if counts is None:
             counts = self._agents[agent] = _AgentCounts()
-        counts.started += 1
+        return counts
 
     def ended(self, agent: str, status: RunStatus, seconds: float, usage: Mapping[str, Any] | None) -> None:
         """Count a run that ended, `seconds` after it started."""
-        counts = self._agents.setdefault(agent, _AgentCounts())
+        counts = self._of(agent)
         counts.ended[status] += 1
         counts.seconds += seconds
-        index = next((place for place, bound in enumerate(BUCKETS) if seconds <= bound), len(BUCKETS))
-        counts.buckets[index] += 1
+        counts.buckets[bisect_left(BUCKETS, seconds)] += 1
         if usage:
             for name in counts.tokens:
                 counts.tokens[name] += usage.get(name, 0)
@@ -129,8 +133,10 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Render the record."""
         fields = self._fields(record)
-        line = _json_line(fields) if self._as_json else _text_line(fields)
-        return self._secrets.sub("***", line) if self._secrets else line
+        if self._secrets is not None:  # before anything is escaped, or a secret might not look like itself
+            for name, value in fields.items():
+                fields[name] = value if isinstance(value, int | float) else self._secrets.sub("***", str(value))
+        return _json_line(fields) if self._as_json else _text_line(fields)
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"

@@ -38,13 +38,13 @@ AnySection = TypeVar("AnySection", bound=Section)
 class Checker:
     """One look at one file: every table becomes its model, or a problem."""
 
-    def __init__(self, base_dir: Path, environ: Mapping[str, str], problems: Problems) -> None:
-        self.base_dir = base_dir
+    def __init__(self, file: Path, environ: Mapping[str, str], problems: Problems) -> None:
+        self.file = file
         self.environ = environ
         self.problems = problems
-        self.forms = Forms(base_dir, environ, problems)
+        self.forms = Forms(file.parent, environ, problems)
 
-    def config(self, tree: dict[str, Any], file: Path) -> Config:
+    def config(self, tree: dict[str, Any]) -> Config:
         """Return the configuration; it counts only where no problem was noted."""
         self._unknown_tables(tree)
         defaults, inherited = self._defaults(self._table(tree, "defaults"))
@@ -55,8 +55,8 @@ class Checker:
             plugins=self._section(PluginsConfig, tree, "plugins"),
             defaults=defaults,
             agents=self._agents(self._table(tree, "agents"), inherited),
-            path=file,
-            base_dir=self.base_dir,
+            path=self.file,
+            base_dir=self.file.parent,
         )
 
     def _unknown_tables(self, tree: dict[str, Any]) -> None:

@@ -182,7 +182,7 @@ class AgentConfig(Section):
 
 
 class Config(Section):
-    """agents.toml, read whole. `path` is the file (None: there is none); relative paths in it start from `base_dir`."""
+    """agents.toml, read whole; relative paths in it start from `base_dir`. `path` is absolute, None without a file."""
 
     server: ServerConfig = ServerConfig()
     store: StoreConfig = StoreConfig()

@@ -38,7 +38,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     text = read_text(file, shown, named=path is None and bool(environ.get(FILE_VARIABLE)))
     tree = parse(text, shown)
     problems = Problems(shown, text)
-    config = Checker(Path(os.path.abspath(file)).parent, environ, problems).config(tree, file)
+    config = Checker(Path(os.path.abspath(file)), environ, problems).config(tree)
     problems.raise_any()
     return config
 

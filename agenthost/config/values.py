@@ -59,6 +59,7 @@ class Given(str):
 
     @classmethod
     def by(cls, source: str, value: str) -> Given:
+        """Make `value` a string that knows where it came from."""
         given = cls(value)
         given.source = source
         return given
@@ -80,6 +81,8 @@ def shown(value: object) -> str:
     """`value` in a sentence: as written, shortened; what came from outside the file is never shown."""
     if isinstance(value, Given):
         return f"the value of {value.source}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
@@ -102,18 +105,21 @@ def plain(value: Any) -> Any:
 
 
 def text(value: object) -> str:
+    """A string."""
     if not isinstance(value, str):
         raise expected("a string", value)
     return str(value)
 
 
 def name(value: object) -> str:
+    """A string that is not blank."""
     if not text(value).strip():
         raise ValueError("expected a name, got an empty string")
     return text(value)
 
 
 def flag(value: object) -> bool:
+    """`true` or `false`, or that word from outside the file."""
     if isinstance(value, Given) and value in {"true", "false"}:
         return value == "true"
     if isinstance(value, Given):
@@ -180,12 +186,14 @@ def size(value: object) -> int:
 
 
 def array(value: object) -> tuple[object, ...]:
+    """An array, of anything."""
     if not isinstance(value, list | tuple):
         raise ValueError(f"expected an array, got {type_name(value)}")
     return tuple(value)
 
 
 def table(value: object) -> dict[str, Any]:
+    """A table, of anything; its strings no longer know where they came from."""
     if not isinstance(value, dict):
         raise expected("a table", value)
     return {key: plain(item) for key, item in value.items()}
@@ -225,6 +233,7 @@ def agent_name_problem(word: str) -> str | None:
 
 
 def origin(value: object) -> str:
+    """A web origin, made lower-case; `*` is refused."""
     if text(value) == "*":
         raise ValueError("'*' is refused, because requests carry credentials; name each origin")
     return spelled(_ORIGIN, 'is not an origin; write "https://app.example.com"', lower=True)(value)
@@ -239,6 +248,7 @@ def public_url(value: object) -> str:
 
 
 def network(value: object) -> str:
+    """An IP address or network, as it was written."""
     try:
         ipaddress.ip_network(text(value), strict=False)
     except ValueError as error:
@@ -249,12 +259,14 @@ def network(value: object) -> str:
 
 
 def store_url(value: object) -> str:
+    """`memory:`, or `sqlite:///` and a path."""
     if text(value) != "memory:" and not re.fullmatch(r"sqlite:///[^\x00\s?#][^\x00?#]*", text(value)):
         raise ValueError(f'{shown(value)} is not supported; write "sqlite:///agenthost.db" or "memory:"')
     return text(value)
 
 
 def principal(value: object) -> str:
+    """Who a key stands for: 1 to 200 printable characters, none of them blank at either end."""
     word = text(value)
     if not 0 < len(word) <= 200 or not word.isprintable() or word != word.strip():
         raise ValueError(f"{shown(value)} is not a principal; use 1 to 200 printable characters")

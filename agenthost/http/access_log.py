@@ -72,7 +72,7 @@ def _json(at: str, exchange: Exchange, milliseconds: float) -> str:
         "agent": entry.name if entry else None,
         "run_id": exchange.run_id,
         "method": exchange.method,
-        "path": exchange.path[:500],
+        "path": escaped(exchange.path[:500]),
         "status": exchange.status,
         "ms": round(milliseconds, 1),
     }

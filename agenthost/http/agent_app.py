@@ -10,7 +10,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from agenthost.errors import BadRequest, Forbidden, HostError, MethodNotAllowed, NotFound
+from agenthost.errors import (
+    BadRequest,
+    BodyTooLarge,
+    Forbidden,
+    HostError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from agenthost.hookspecs import Dialect
 from agenthost.http.problems import send_problem
 from agenthost.protocols.exchange import Receive, Scope, Send, exchange_of
@@ -20,12 +30,14 @@ from agenthost.protocols.wire import invalid_request
 class ProblemResponse(Response):
     """An error, rendered when it is sent: it knows its request only then."""
 
-    def __init__(self, error: HostError) -> None:
+    def __init__(self, error: HostError, status: int | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self._error = error
+        self._status = status
+        self._named = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_problem(exchange_of(scope), self._error, send)
+        await send_problem(exchange_of(scope), self._error, send, status=self._status, headers=self._named)
 
 
 async def _host_error(_request: Request, error: Exception) -> Response:
@@ -39,21 +51,47 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
+    """The framework's own refusal, under its status; what it says of the request is left out."""
     assert isinstance(error, HTTPException)
-    kinds: Mapping[int, type[HostError]] = {403: Forbidden, 404: NotFound, 405: MethodNotAllowed}
-    return ProblemResponse(kinds.get(error.status_code, BadRequest)())
+    if isinstance(error.__cause__, HostError):
+        return ProblemResponse(error.__cause__)  # raised while FastAPI read the body, which it takes for a 400
+    kind = _BY_STATUS.get(error.status_code) or (BadRequest if error.status_code < 500 else HostError)
+    return ProblemResponse(kind(), error.status_code, error.headers)
 
+
+async def _unexpected(_request: Request, error: Exception) -> Response:
+    raise error  # else Starlette answers in plain text before the layers above see it
+
+
+_BY_STATUS: Mapping[int, type[HostError]] = {
+    kind.status: kind
+    for kind in (
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        BodyTooLarge,
+        UnsupportedMediaType,
+        InvalidRequest,
+    )
+}
 
 HANDLERS: Mapping[Any, Callable[[Request, Exception], Any]] = {
     HostError: _host_error,
     RequestValidationError: _invalid,
     HTTPException: _http_error,
+    Exception: _unexpected,
 }
 
 
 def fastapi_app(**settings: Any) -> FastAPI:
     """An app that answers every error as a problem, and leaves what it did not expect to the layers above."""
-    return FastAPI(exception_handlers=dict(HANDLERS), swagger_ui_oauth2_redirect_url=None, **settings)
+    return FastAPI(
+        exception_handlers=dict(HANDLERS),
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,  # a redirect repeats what was sent, and a client that follows it may lose its body
+        **settings,
+    )
 
 
 def mount(app: FastAPI, dialects: Iterable[Dialect], host: Any, agent: str | None) -> None:

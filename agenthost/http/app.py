@@ -1,7 +1,9 @@
 """The host as one ASGI app: its layers, top to bottom, and its lifespan.
 
 request id, access log, errors → problem bodies     `App`
-Host, cross-site, credentials, size, type           `security.guard`
+Host, and whether anything forwarded the request    `security.addressed`
+leave for listed web pages to read the reply        `cors`
+cross-site, credentials, size, type                 `security.guard`
 body limit                                          `Limited`
 name → agent → fast handler or FastAPI app          `routing.Router`
 """
@@ -13,24 +15,23 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-from starlette.middleware.cors import CORSMiddleware
 
 from agenthost.agents import AgentEntry, AgentSpec
 from agenthost.auth import Principal
 from agenthost.config import Config, load_config
 from agenthost.errors import AuthError, BodyTooLarge, HostError, NotFound
 from agenthost.host import Host
+from agenthost.http import cors
 from agenthost.http.access_log import AccessLog
-from agenthost.http.problems import send_problem, unexpected
-from agenthost.http.routing import Router
-from agenthost.http.security import Policy, guard, is_loopback, read_headers
+from agenthost.http.problems import log_problem, send_problem, unexpected
+from agenthost.http.routing import Router, strictly_decoded
+from agenthost.http.security import Policy, addressed, guard, is_loopback, read_headers
 from agenthost.protocols import native
-from agenthost.protocols.exchange import SCOPE_KEY, ASGIApp, Exchange, Message, Receive, Scope, Send
+from agenthost.protocols.exchange import SCOPE_KEY, Exchange, Message, Receive, Scope, Send, exchange_of
 
 DEVELOPER = Principal("dev", agents=("*",), admin=True)
 """Who every request to `agenthost dev` is."""
@@ -50,17 +51,14 @@ class WebHost(Host):
         """What callers may know of an agent, with its absolute address."""
         assert self.router is not None
         protocols = [dialect.name for dialect in self.router.dialects_of(entry)]
-        shown = native.card(entry, f"{self.base_url(scope)}/agents/{entry.name}", protocols, limits=limits)
-        if limits:
-            shown["limits"]["max_body_bytes"] = self.config.server.max_body
-        return shown
+        max_body = self.config.server.max_body if limits else None
+        return native.card(entry, f"{self.base_url(scope)}/agents/{entry.name}", protocols, max_body=max_body)
 
     def base_url(self, scope: Scope) -> str:
         """`public_url`, else what the request says of itself."""
         if self.config.server.public_url:
             return self.config.server.public_url.rstrip("/")
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        return f"{scope['scheme']}://{host}"
+        return exchange_of(scope).base_url
 
     def public_agent(self, name: str) -> AgentEntry:
         """An agent for the one route of it that is public; raises `NotFound`."""
@@ -94,40 +92,49 @@ class App:
         """Answer one request; whatever goes wrong is a problem body, as long as nothing has been sent."""
         exchange = Exchange(scope, self.host, f"{self._prefix}{next(self._numbers):06x}", time.perf_counter())
         scope[SCOPE_KEY] = exchange
-        request_id = (b"x-request-id", exchange.id.encode())
 
-        async def sending(message: Message) -> None:
+        def sending(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                message["headers"] = [*message["headers"], request_id]
-            await send(message)
+                message["headers"] = [*message.get("headers", ()), *exchange.reply_headers]
+            return send(message)
 
         try:
             await self._street(exchange, receive, sending)
         except HostError as error:
             await self._refuse(exchange, error, sending)
         except Exception as raised:  # noqa: BLE001 - the last net: a plugin's route, or the host's own fault
-            await self._refuse(exchange, unexpected(exchange, raised), sending)
+            await self._refuse(exchange, unexpected(raised), sending)
         finally:
             if self.access_log is not None:
                 self.access_log.add(exchange, time.perf_counter())
 
     async def _street(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        policy = self.policy
         read_headers(exchange, exchange.scope["headers"])
+        addressed(exchange, policy)
+        if policy.cors_origins:
+            exchange.reply_headers += cors.reply_headers(exchange, policy.cors_origins)
+            if cors.is_preflight(exchange):
+                await cors.answer_preflight(exchange, policy.cors_origins, send)
+                return
         route = self.router.locate(exchange)
-        public = exchange.method == "GET" and route in self.policy.public
-        guard(exchange, self.policy, public=public)
-        await self.router.answer(exchange, Limited(receive, self.policy.max_body), send)
+        public = exchange.method == "GET" and route in policy.public
+        guard(exchange, policy, public=public)
+        strictly_decoded(exchange)
+        await self.router.answer(exchange, Limited(receive, policy.max_body), send)
 
     async def _refuse(self, exchange: Exchange, error: HostError, send: Send) -> None:
-        if exchange.status:
-            raise error  # half an answer is out: the connection must not look whole
-        await send_problem(exchange, error, send)
+        if not exchange.status:
+            await send_problem(exchange, error, send)
+        else:
+            log_problem(exchange, error)  # and no more: half an answer is out, and the server cuts what is not whole
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            await self.host.start()
+            if not self.host.started:
+                await self.host.start()
         except HostError as problem:
             await send({"type": "lifespan.startup.failed", "message": problem.describe()})
             return
@@ -166,7 +173,7 @@ def create_app(
     access_log: AccessLog | None = None,
     specs: Sequence[AgentSpec] | None = None,
     fast: bool = True,
-) -> ASGIApp:
+) -> App:
     """The host of an agents.toml as an ASGI app, for any server: `uvicorn --factory agenthost:create_app`.
 
     `config` is a path, a loaded configuration, or None for `AGENTHOST_CONFIG` or ./agents.toml. Raises `ConfigError`
@@ -176,18 +183,12 @@ def create_app(
     if not isinstance(config, Config):
         config = load_config(Path(config) if config is not None else None, os.environ)
     host = WebHost(config, specs=specs)
+    host.load()
+    policy = policy_of(config, host, dev=dev)  # before the store: a refused start leaves nothing behind
     host.prepare()
-    app = App(host, Router(host, fast=fast), policy_of(config, host, dev=dev), access_log)
+    app = App(host, Router(host, fast=fast), policy, access_log)
     host.router = app.router
-    if not config.server.cors_origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=config.server.cors_origins,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-        expose_headers=["X-Run-ID", "X-Thread-ID", "X-Request-ID", "Content-Location", "Retry-After"],
-    )
+    return app
 
 
 def policy_of(config: Config, host: Host, *, dev: bool) -> Policy:
@@ -204,12 +205,14 @@ def policy_of(config: Config, host: Host, *, dev: bool) -> Policy:
         hosts |= {server.host, "localhost", "127.0.0.1", "::1"} if is_loopback(server.host) else {server.host}
         hosts |= {urlsplit(server.public_url).netloc.lower()} if server.public_url else set()
     anonymous = DEVELOPER if dev else NOBODY if auth.allow_unauthenticated else None
+    own = "{0.scheme}://{0.netloc}".format(urlsplit(server.public_url)).lower() if server.public_url else ""
     return Policy(
         authenticators=() if dev else host.authenticators,
         anonymous=anonymous,
         local_only=dev,
         hosts=frozenset(name.lower() for name in hosts),
-        origins=frozenset(server.cors_origins),
+        origins=frozenset({*server.cors_origins, own} - {""}),
+        cors_origins=frozenset(server.cors_origins),
         trusted_proxies=tuple(ipaddress.ip_network(proxy, strict=False) for proxy in server.trusted_proxies),
         max_body=server.max_body,
     )

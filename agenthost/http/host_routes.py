@@ -6,24 +6,28 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 
 from agenthost.errors import Forbidden
 from agenthost.http.agent_app import fastapi_app, mount
 from agenthost.protocols.exchange import Exchange, exchange_of
-from agenthost.protocols.wire import AgentList
+from agenthost.protocols.wire import AgentList, problem_responses
 
 
 def host_app(host: Any) -> FastAPI:
     """The app for every path that is not an agent's."""
     app = fastapi_app(title="agenthost", version="1", redoc_url=None)
-    app.add_api_route("/agents", _agents, response_model=AgentList, summary="The agents this caller may use")
-    app.add_api_route("/health", _health, summary="Every agent's state and why (operators)")
+    operators = problem_responses(401, 403)
+    app.add_api_route("/agents", _agents, response_model=AgentList, summary="The agents this caller may use",
+                      responses=problem_responses(401))  # fmt: skip
+    app.add_api_route("/health", _health, summary="Every agent's state and why (operators)", responses=operators)
     app.add_api_route("/health/live", live, summary="The process answers")
     app.add_api_route("/health/ready", ready, summary="Every required agent serves and the store writes",
                       responses={503: {"description": "Not ready"}})  # fmt: skip
-    app.add_api_route("/plugins", _plugins, summary="What each distribution registered (operators)")
-    app.add_api_route("/metrics", _metrics, summary="Prometheus (operators)")
+    app.add_api_route("/plugins", _plugins, summary="What each distribution registered (operators)",
+                      responses=operators)  # fmt: skip
+    app.add_api_route("/metrics", _metrics, summary="Prometheus (operators)", response_class=PlainTextResponse,
+                      responses=operators)  # fmt: skip
     mount(app, (dialect for dialect in host.dialects.values() if dialect.scope == "host"), host, None)
     return app
 

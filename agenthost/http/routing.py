@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
 
 from agenthost.agents import AgentEntry
-from agenthost.errors import BadRequest
+from agenthost.errors import BadRequest, InvalidRequest
 from agenthost.hookspecs import Dialect
 from agenthost.http.agent_app import agent_app
 from agenthost.http.host_routes import host_app
 from agenthost.protocols.exchange import Exchange, Receive, Send
 
 AGENTS = "/agents/"
+
+FastHandlers = Mapping[tuple[str, str], Callable[[Exchange, Receive, Send], Awaitable[None]]]
 
 
 class Router:
@@ -27,7 +30,8 @@ class Router:
     def __init__(self, host: Any, *, fast: bool = True) -> None:
         self._host = host
         self._fast = fast
-        self._apps: dict[AgentEntry, FastAPI] = {}
+        self._apps: dict[AgentEntry, tuple[Any, Any, FastAPI]] = {}
+        self._handlers: dict[AgentEntry, tuple[Any, FastHandlers]] = {}
         self._host_app: FastAPI | None = None
 
     def locate(self, exchange: Exchange) -> str:
@@ -41,7 +45,6 @@ class Router:
 
     async def answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         """Answer; errors come out as exceptions."""
-        _strictly_decoded(exchange)
         if not exchange.agent_path:
             await self.host_app(exchange.scope, receive, send)
             return
@@ -50,7 +53,7 @@ class Router:
         entry = self._entry(exchange, name, rest)
         exchange.entry = entry
         if self._fast:
-            handler = self._fast_handler(exchange, entry, rest)
+            handler = self._fast_handlers(entry).get((exchange.method, rest))
             if handler is not None:
                 await handler(exchange, receive, send)
                 return
@@ -62,19 +65,25 @@ class Router:
 
     def _entry(self, exchange: Exchange, name: str, rest: str) -> AgentEntry:
         principal = exchange.principal
-        if principal is None:  # public: the agent's health, for anybody
+        public = exchange.method == "GET" and rest == "/health"
+        if principal is None or (public and not principal.may_use(name)):  # the agent's health is for anybody
             return self._host.public_agent(name)  # type: ignore[no-any-return]  # the host is duck-typed here
         if rest in {"/health", "/", ""}:
             return self._host.known_agent(principal, name)  # type: ignore[no-any-return]  # as above
         return self._host.agent_for(principal, name)  # type: ignore[no-any-return]  # as above
 
-    def _fast_handler(self, exchange: Exchange, entry: AgentEntry, rest: str) -> Any:
-        for dialect in self.dialects_of(entry):
-            if rest.startswith(dialect.prefix):
-                handler = dialect.fast.get((exchange.method, rest[len(dialect.prefix) :]))
-                if handler is not None:
-                    return handler
-        return None
+    def _fast_handlers(self, entry: AgentEntry) -> FastHandlers:
+        """What answers this agent's (method, path below it) without the router; worked out once per agent."""
+        dialects, handlers = self._handlers.get(entry, (None, {}))
+        if dialects is not self._host.dialects:
+            handlers = {
+                (method, dialect.prefix + path): handler
+                for dialect in self.dialects_of(entry)
+                for (method, path), handler in dialect.fast.items()
+            }
+            self._forget_the_gone()
+            self._handlers[entry] = (self._host.dialects, handlers)
+        return handlers
 
     def dialects_of(self, entry: AgentEntry) -> list[Dialect]:
         """The dialects this agent speaks: those it names, or all there are."""
@@ -85,13 +94,17 @@ class Router:
         ]
 
     def _app(self, entry: AgentEntry) -> FastAPI:
-        app = self._apps.get(entry)
-        if app is None:
-            for gone in [known for known in self._apps if self._host.entries.get(known.name) is not known]:
-                del self._apps[gone]
+        dialects, ref, app = self._apps.get(entry, (None, None, None))
+        if app is None or dialects is not self._host.dialects or ref is not entry.ref:
+            self._forget_the_gone()
             app = agent_app(self._host, entry.name, entry.title, entry.description, self.dialects_of(entry))
-            self._apps[entry] = app
+            self._apps[entry] = (self._host.dialects, entry.ref, app)
         return app
+
+    def _forget_the_gone(self) -> None:
+        for known in (self._apps, self._handlers):
+            for gone in [entry for entry in known if self._host.entries.get(entry.name) is not entry]:
+                del known[gone]
 
     @property
     def host_app(self) -> FastAPI:
@@ -101,8 +114,13 @@ class Router:
         return self._host_app
 
 
-def _strictly_decoded(exchange: Exchange) -> None:
-    """Refuse a path whose bytes are not UTF-8: replaced characters would make two ids one."""
+def strictly_decoded(exchange: Exchange) -> None:
+    """Refuse a path in which two ids would become one: not UTF-8, or with a line break, where patterns stop.
+
+    Raises `BadRequest` or `InvalidRequest`.
+    """
+    if "\n" in exchange.path:
+        raise InvalidRequest("the path holds a line break")
     if "\ufffd" in exchange.path:
         try:
             unquote_to_bytes(exchange.scope.get("raw_path", b"").decode("latin-1")).decode()

@@ -1,7 +1,8 @@
 """Who may ask at all, from headers alone: Host, cross-site, credentials, size and type; before a byte of body is read.
 
 The order of refusals: 421 a Host that is not ours, or a request that something forwarded to a server meant for this
-machine only · 403 cross-site · 401 credentials · 413 size · 415 type. A route is public only by being in `PUBLIC`.
+machine only (`addressed`) · 403 cross-site · 401 credentials · 413 size · 415 type (`guard`). A route is public only by
+being in `PUBLIC`.
 """
 
 from __future__ import annotations
@@ -29,12 +30,22 @@ PUBLIC = frozenset({"/health/live", "/health/ready", "/agents/{name}/health"})
 _PROBES = frozenset({"/health/live", "/health/ready"})
 """What load balancers ask by address: answered under any Host, unless this server is for this machine only."""
 
+MISSING = "Missing bearer token"
+UNKNOWN = "Invalid bearer token"
+"""What a 401 says: the words that clients of Locus 3.0.1 know."""
+
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip")
-_SINGLE = frozenset({b"authorization", b"host", b"content-length", b"content-type", b"origin"})
+_FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
+"""What proxies add, besides everything that begins with `x-forwarded-`."""
+
+_SINGLE = frozenset({b"authorization", b"host", b"content-length", b"content-type", b"origin", b"sec-fetch-site"})
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
 _MAX_TOKEN = 4096
+_LONGEST_LENGTH = 18
+"""Digits of a Content-Length that is worth reading as a number."""
+
 _LOCAL_NAMES = frozenset({"localhost", "localhost."})
+_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]@/]+))(?::[0-9]{0,5})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,8 @@ class Policy:
     """How one server tells callers apart.
 
     `anonymous` is who a request without credentials is, where that is allowed. `local_only` answers nothing that
-    does not come from this machine. `hosts` are the Host names that are ours; empty: any.
+    does not come from this machine. `hosts` are the Host names that are ours; empty: any. `origins` are the web origins
+    besides this host's own whose pages may send unsafe requests, and `cors_origins` those that may read the replies.
     """
 
     authenticators: tuple[Authenticator, ...] = ()
@@ -50,6 +62,7 @@ class Policy:
     local_only: bool = False
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    cors_origins: frozenset[str] = frozenset()
     trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     max_body: int = 10 << 20
     public: frozenset[str] = field(default=PUBLIC)
@@ -66,33 +79,38 @@ def is_loopback(host: str) -> bool:
 
 
 def host_name(authority: str) -> str:
-    """The host of `host:port`, lower case, IPv6 without brackets."""
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0].lower()
-    return authority.partition(":")[0].lower()
+    """The host of `host:port`, lower case, IPv6 without brackets; empty for what is neither."""
+    found = _AUTHORITY.fullmatch(authority)
+    return (found[1] or found[2]).lower() if found else ""
 
 
 def read_headers(exchange: Exchange, raw: Sequence[tuple[bytes, bytes]]) -> None:
-    """Index the headers; raises `BadRequest` where one that decides something came twice."""
+    """Index the headers, joining those that came twice; raises `BadRequest` where it is one that decides something."""
     headers = dict(raw)
     if len(headers) != len(raw):
-        seen: set[bytes] = set()
-        for name, _value in raw:
-            if name in seen and name in _SINGLE:
+        headers = {}
+        for name, value in raw:
+            if name in headers and name in _SINGLE:
                 raise BadRequest(f"more than one {name.decode('latin-1')} header")
-            seen.add(name)
+            headers[name] = headers[name] + b", " + value if name in headers else value
     exchange.headers = headers
+
+
+def addressed(exchange: Exchange, policy: Policy) -> None:
+    """Raise `Misdirected` unless the request is meant for this server; note who sent it."""
+    if policy.local_only:
+        _only_this_machine(exchange)
+    elif policy.hosts and exchange.path not in _PROBES:
+        _our_host(exchange.headers, policy.hosts)
+    client = exchange.scope.get("client")
+    exchange.peer = client[0] if client else None
+    if policy.trusted_proxies and _trusted(exchange.peer, policy):
+        _believe_proxy(exchange, policy)
 
 
 def guard(exchange: Exchange, policy: Policy, *, public: bool) -> None:
     """Let the request through with its principal, or raise why not."""
     headers = exchange.headers
-    peer = _peer(exchange, policy)
-    exchange.peer = peer
-    if policy.local_only:
-        _only_this_machine(exchange, peer)
-    elif policy.hosts and exchange.path not in _PROBES:
-        _our_host(headers, policy.hosts)
     unsafe = exchange.method not in _SAFE
     if unsafe:
         _same_site(headers, policy)
@@ -101,18 +119,18 @@ def guard(exchange: Exchange, policy: Policy, *, public: bool) -> None:
         _body(headers, policy.max_body)
 
 
-def _peer(exchange: Exchange, policy: Policy) -> str | None:
-    """The sender's address: the connection's, or what a trusted proxy says, read from the right."""
-    client = exchange.scope.get("client")
-    peer: str | None = client[0] if client else None
-    forwarded = exchange.headers.get(b"x-forwarded-for")
-    if not policy.trusted_proxies or forwarded is None or not _trusted(peer, policy):
-        return peer
-    for hop in reversed(forwarded.decode("latin-1").split(",")):
-        peer = hop.strip()
-        if not _trusted(peer, policy):
+def _believe_proxy(exchange: Exchange, policy: Policy) -> None:
+    """Take scheme and sender's address from headers: from the right, to the first that is no proxy of ours."""
+    scheme = exchange.headers.get(b"x-forwarded-proto", b"").decode("latin-1")
+    if scheme in {"http", "https"}:
+        exchange.scope["scheme"] = scheme
+    for hop in reversed(exchange.headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
+        address = hop.strip() if is_address(hop.strip()) else host_name(hop.strip())
+        if not is_address(address):
             break
-    return peer
+        exchange.peer = address
+        if not _trusted(address, policy):
+            break
 
 
 def _trusted(peer: str | None, policy: Policy) -> bool:
@@ -123,19 +141,25 @@ def _trusted(peer: str | None, policy: Policy) -> bool:
     return any(address in network for network in policy.trusted_proxies)
 
 
-def _only_this_machine(exchange: Exchange, peer: str | None) -> None:
-    """Bound address, peer and Host are loopback, and nothing forwarded it; an in-memory client is local."""
-    server = exchange.scope.get("server")
-    if server is None or not _is_ip(peer):
-        return
-    if any(name in exchange.headers for name in _FORWARDED):
+def _only_this_machine(exchange: Exchange) -> None:
+    """Bound address, peer and Host are loopback, and nothing forwarded it; an in-memory client is local.
+
+    The addresses are the connection's own. What a server in front took from headers (uvicorn's `proxy_headers` does)
+    cannot pass for them: those headers are still there.
+    """
+    if any(name.startswith(b"x-forwarded-") or name in _FORWARDED for name in exchange.headers):
         raise Misdirected("this server answers only this machine, and this request was forwarded to it")
-    host = exchange.headers.get(b"host", b"").decode("latin-1")
-    if not (is_loopback(host_name(host)) and is_loopback(peer or "") and is_loopback(str(server[0]))):
+    server, client = exchange.scope.get("server"), exchange.scope.get("client")
+    local = [end[0] for end in (server, client) if end and is_address(end[0])]
+    if not server or is_address(server[0]) or "/" in server[0]:
+        # a socket's own address is a number or a path; a name stands for a client in memory, under any Host
+        local.append(host_name(exchange.headers.get(b"host", b"").decode("latin-1")))
+    if not all(map(is_loopback, local)):
         raise Misdirected("this server answers only this machine, under a loopback Host")
 
 
-def _is_ip(host: str | None) -> bool:
+def is_address(host: str | None) -> bool:
+    """Whether this is an IP address."""
     try:
         ipaddress.ip_address(host or "")
     except ValueError:
@@ -145,7 +169,7 @@ def _is_ip(host: str | None) -> bool:
 
 def _our_host(headers: Mapping[bytes, bytes], hosts: frozenset[str]) -> None:
     host = headers.get(b"host", b"").decode("latin-1").lower()
-    if host not in hosts and host_name(host) not in hosts:
+    if not host or (host not in hosts and host_name(host) not in hosts):
         raise Misdirected("this server does not answer to that Host")
 
 
@@ -160,7 +184,7 @@ def _same_site(headers: Mapping[bytes, bytes], policy: Policy) -> None:
         if text in policy.origins:
             return
         own = headers.get(b"host", b"").decode("latin-1").lower()
-        if _authority(text) in {own, *policy.hosts} and site != b"cross-site":
+        if own and _authority(text) == own and site != b"cross-site":
             return
     raise Forbidden("cross-site requests are not allowed")
 
@@ -173,16 +197,15 @@ def _authority(origin: str) -> str:
 
 
 def _authenticate(exchange: Exchange, policy: Policy, *, public: bool) -> None:
-    bearer = None
+    bearer, principal = None, None
     try:
         bearer = _bearer(exchange.headers.get(b"authorization"))
         principal = _principal(exchange, policy, bearer)
     except Unauthorized:
         if not public:
             raise
-        principal = None
     if principal is None and not public:
-        raise Unauthorized("credentials are missing or not known")
+        raise Unauthorized(MISSING if bearer is None else UNKNOWN)
     exchange.principal = principal
 
 
@@ -192,9 +215,14 @@ def _bearer(header: bytes | None) -> bytes | None:
         return None
     scheme, _space, token = header.partition(b" ")
     token = token.strip(b" ")
-    if scheme.lower() != b"bearer" or len(token) > _MAX_TOKEN or _TOKEN.fullmatch(token) is None:
-        raise Unauthorized("the Authorization header is not a bearer token")
+    if scheme.lower() != b"bearer" or not is_token(token):
+        raise Unauthorized(MISSING)
     return token
+
+
+def is_token(token: bytes) -> bool:
+    """Whether a bearer header can carry this: 1 to 4096 visible ASCII characters."""
+    return len(token) <= _MAX_TOKEN and _TOKEN.fullmatch(token) is not None
 
 
 def _principal(exchange: Exchange, policy: Policy, bearer: bytes | None) -> Principal | None:
@@ -205,7 +233,7 @@ def _principal(exchange: Exchange, policy: Policy, bearer: bytes | None) -> Prin
             if principal is not None:
                 return principal
         if bearer is not None:
-            raise Unauthorized("this key is not known")
+            raise Unauthorized(UNKNOWN)
     return policy.anonymous
 
 
@@ -217,7 +245,7 @@ def _body(headers: Mapping[bytes, bytes], max_body: int) -> None:
     if length is not None:
         if not length.isdigit():
             raise BadRequest("Content-Length is not a number")
-        if int(length) > max_body:
+        if len(length) > _LONGEST_LENGTH or int(length) > max_body:
             raise BodyTooLarge(f"the body is larger than {max_body} bytes")
         if length == b"0":
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,9 @@ import uvicorn
 
 from agenthost.errors import StartError
 from agenthost.host import Host
+
+GC_THRESHOLD = 10_000
+"""Container objects that may be made before the collector looks at the youngest; CPython's default is 700."""
 
 AFTER_DRAIN = 5.0
 """Seconds that connections have to close once every run has ended."""
@@ -36,6 +40,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _spare_the_collector() -> None:
+    """Keep what a start leaves behind (modules, models, routes) out of every later collection, and collect less often.
+
+    Requests make few cycles; a tenth of their time went into looking for them among objects that never go away.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+
+
 class Server(uvicorn.Server):
     """Announces when it serves; when told to stop, lets runs end (within `drain`) before connections are closed."""
 
@@ -57,8 +71,10 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets=sockets)
-        if self.started and self._on_started is not None:
-            self._on_started()
+        if self.started:
+            _spare_the_collector()
+            if self._on_started is not None:
+                self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse new runs and end those that are going; then close connections, then the lifespan."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from agenthost.adapters import Adapted, adapt
-from agenthost.agents import AgentInfo, AgentRef, AgentSpec, Health, RunContext
+from agenthost.adapters import Adapted, adapt, returned
+from agenthost.agents import AgentInfo, AgentRef, AgentSpec, Emit, Health, RunContext
+from agenthost.blame import Blame
 from agenthost.encoding import encode_event
 from agenthost.errors import AgentError, LoadError
-from agenthost.events import Entry
 from agenthost.hookspecs import Adapter
 from agenthost.importing import Importer
 from agenthost.lifespans import LifespanTask
@@ -27,26 +27,28 @@ class InProcess:
     async def open(self, spec: AgentSpec) -> AgentRef:
         """Import, adapt, validate settings and enter the lifespan; raises `LoadError`."""
 
+        blame = blame_for(spec)
+
         def load() -> Adapted:
             return adapt(spec.source.load(), spec, self._adapters())
 
         try:
-            adapted = await asyncio.wrap_future(self._importer.submit(f"agent {spec.name}", load))
+            adapted = await asyncio.wrap_future(self._importer.submit(blame, load, timeout=spec.load_timeout))
             return await opened(adapted, spec)
         except (LoadError, asyncio.CancelledError):
             raise
         except BaseException as raised:
-            raise load_error(spec, raised) from raised
+            raise blame.error(raised) from raised
 
 
-def load_error(spec: AgentSpec, raised: BaseException) -> LoadError:
-    """Blame the agent's distribution for what its code raised while loading."""
+def blame_for(spec: AgentSpec) -> Blame:
+    """Whom to name when this agent does not load."""
     source = spec.source
-    return LoadError(
-        f"agent '{spec.name}' ({source.label}) failed to load: {type(raised).__name__}: {raised}",
-        hint=f"correct it, or set enabled = false under [agents.{spec.name}]",
-        distribution=source.distribution,
-        version=source.version,
+    return Blame(
+        f"agent '{spec.name}' ({source.label})",
+        source.distribution,
+        source.version,
+        f"set enabled = false under [agents.{spec.name}]",
     )
 
 
@@ -59,35 +61,74 @@ async def opened(adapted: Adapted, spec: AgentSpec) -> AgentRef:
     return InProcessRef(adapted, lifespan)
 
 
+def _agent_error(raised: BaseException) -> AgentError:
+    return AgentError(f"{type(raised).__name__}: {raised}")
+
+
+async def _closed(events: Any) -> None:
+    """Close the agent's iterator, if it can be closed; one that has ended already costs nothing."""
+    close = getattr(events, "aclose", None)
+    if close is None:
+        return
+    try:
+        await close()
+    except asyncio.CancelledError:
+        raise
+    except BaseException as raised:
+        raise _agent_error(raised) from raised
+
+
 class InProcessRef:
     """An agent in this process: its events are encoded here, in the run's own task."""
 
     def __init__(self, adapted: Adapted, lifespan: LifespanTask | None) -> None:
         self._adapted = adapted
         self._run = adapted.run
+        self._once = adapted.once
         self._settings = adapted.settings
         self._lifespan = lifespan
         self.info: AgentInfo = adapted.info
 
-    async def run(self, ctx: RunContext) -> AsyncIterator[Sequence[Entry]]:
-        """Iterate the agent; each batch is one entry. Whatever the agent raises, also `SystemExit`, is `AgentError`."""
+    async def run(self, ctx: RunContext, emit: Emit) -> None:
+        """Iterate the agent and close it. Whatever the agent raises, also `SystemExit`, is `AgentError`."""
         ctx.settings = self._settings
+        if self._once is not None:
+            await self._run_once(self._once, ctx, emit)
+            return
         seq = 0
-        events: Any = None
         try:
-            try:
-                events = aiter(self._run(ctx))
-                async for event in events:
-                    seq += 1
-                    yield (encode_event(seq, event),)
-            finally:
-                close = getattr(events, "aclose", None)
-                if close is not None:
-                    await close()
+            events: Any = aiter(self._run(ctx))
+            following = events.__anext__
+        except BaseException as raised:
+            raise _agent_error(raised) from raised
+        try:
+            while True:
+                try:
+                    event = await following()
+                except (StopAsyncIteration, asyncio.CancelledError):
+                    raise
+                except BaseException as raised:
+                    raise _agent_error(raised) from raised
+                seq += 1
+                room = emit(encode_event(seq, event))
+                if room is not None:
+                    await room
+        except StopAsyncIteration:
+            return
+        finally:
+            await _closed(events)
+
+    async def _run_once(self, once: Callable[[RunContext], Awaitable[Any]], ctx: RunContext, emit: Emit) -> None:
+        try:
+            value = await once(ctx)
         except asyncio.CancelledError:
             raise
         except BaseException as raised:
-            raise AgentError(f"{type(raised).__name__}: {raised}") from raised
+            raise _agent_error(raised) from raised
+        for seq, event in enumerate(returned(value), 1):
+            room = emit(encode_event(seq, event))
+            if room is not None:
+                await room
 
     async def health(self) -> Health:
         """Ask the agent how it is."""

@@ -14,6 +14,7 @@ from agenthost.errors import Cancelled, NotFound
 from agenthost.events import Entry
 from agenthost.run import Run
 from agenthost.streaming import frame
+from agenthost.sweep import Sweep
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,7 +27,7 @@ SCOPE_KEY = "agenthost"
 
 Render = Callable[[Entry], bytes]
 
-LISTEN_AFTER = 0.02
+LISTEN_AFTER = 0.01
 """Seconds after which the host listens whether the client is still there: most requests are answered before."""
 
 
@@ -45,7 +46,9 @@ class Exchange:
         "prepare",
         "principal",
         "render",
+        "reply_headers",
         "root",
+        "run_fields",
         "run_id",
         "scope",
         "started",
@@ -67,6 +70,10 @@ class Exchange:
         self.agent_path = ""
         """Where this agent's addresses begin: `/agents/<name>`, or empty for a server of one agent."""
         self.run_id: str | None = None
+        self.run_fields: list[tuple[bytes, bytes]] = []
+        """The headers that say which run this reply is about, once there is one."""
+        self.reply_headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
+        """What every reply to this request carries, whoever makes it."""
         self.status = 0
         self.started = started
         self.render: Render = frame
@@ -79,6 +86,11 @@ class Exchange:
         """Who asks; only routes that are public are reached without one."""
         assert self.principal is not None
         return self.principal
+
+    @property
+    def base_url(self) -> str:
+        """Where this app is, as the request spells it."""
+        return f"{self.scope['scheme']}://{self.headers.get(b'host', b'').decode('latin-1')}{self.root}"
 
     @property
     def agent(self) -> AgentEntry:
@@ -97,6 +109,7 @@ class Exchange:
         ]
         if run.thread is not None:
             found.append((b"x-thread-id", header_value(run.thread.thread_id)))
+        self.run_fields = found
         return found
 
 
@@ -119,7 +132,7 @@ class ClientWatch:
     Once inside, nobody else may call `receive`. `gone` says that the client left: there is nobody to answer.
     """
 
-    __slots__ = ("_listener", "_receive", "_task", "_timer", "gone")
+    __slots__ = ("_listener", "_receive", "_task", "gone")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -128,13 +141,13 @@ class ClientWatch:
 
     def __enter__(self) -> ClientWatch:
         self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(LISTEN_AFTER, self._begin)
+        _watches.add(self, LISTEN_AFTER)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._timer.cancel()
+        _watches.discard(self)
         if self._listener is not None:
             self._listener.cancel()
         if not self.gone or self._task is None:
@@ -142,7 +155,8 @@ class ClientWatch:
         self._task.uncancel()
         return kind is not None and issubclass(kind, asyncio.CancelledError | Cancelled)
 
-    def _begin(self) -> None:
+    def listen(self) -> None:
+        """Begin to listen: the answer takes longer than most."""
         self._listener = asyncio.get_running_loop().create_task(self._listen())
 
     async def _listen(self) -> None:
@@ -151,3 +165,6 @@ class ClientWatch:
         self.gone = True
         if self._task is not None:
             self._task.cancel()
+
+
+_watches: Sweep[ClientWatch] = Sweep(LISTEN_AFTER, ClientWatch.listen)

@@ -6,7 +6,7 @@ the same functions without the router where a request allows it (`fast`), and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from agenthost.agents import AgentEntry, RunRequest
-from agenthost.errors import AgentNotReady, InvalidRequest, NotFound
+from agenthost.errors import AgentNotReady, BadRequest, InvalidRequest, NotFound
 from agenthost.health import agent_report, public_status
 from agenthost.hookspecs import Dialect, RegisterProtocol, hookimpl
 from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Scope, Send, exchange_of
@@ -25,18 +25,18 @@ from agenthost.protocols.wire import (
     AgentStatus,
     InvokeBody,
     InvokeReply,
-    Problem,
     Thread,
     ThreadDeleted,
     ThreadPage,
     invoke_reply,
+    problem_responses,
     read_body,
     read_request,
     without_none,
 )
 from agenthost.run import Run
 from agenthost.streaming import pump
-from agenthost.threads import ThreadKey, thread_id_problem
+from agenthost.threads import MAX_THREAD_ID, ThreadKey, thread_id_problem
 
 JSON = (b"content-type", b"application/json")
 EVENT_STREAM = (
@@ -47,15 +47,17 @@ EVENT_STREAM = (
 
 
 async def read_all(receive: Receive) -> bytes:
-    """The whole body; the layers above have bounded it."""
+    """The whole body; the layers above have bounded it. Raises `BadRequest` for a client that left half-way."""
     message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
         return body
-    pieces = [body]
+    pieces = [message.get("body", b"")]
     while message.get("more_body"):
         message = await receive()
         pieces.append(message.get("body", b""))
+    if message["type"] == "http.disconnect":
+        raise BadRequest("the body is not whole")
     return b"".join(pieces)
 
 
@@ -82,12 +84,12 @@ async def answer_invoke(exchange: Exchange, request: RunRequest, receive: Receiv
             headers = exchange.run_headers(run)
             result = await run.result()
         finally:
-            if run is not None and not run.done.done():
+            if run is not None and run.outcome_known is None:
                 run.read().close()  # the one reader left
     if watch.gone:
         return
     body = orjson.dumps(invoke_reply(result))
-    headers += [JSON, (b"content-length", str(len(body)).encode())]
+    headers = [*headers, JSON, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -103,8 +105,8 @@ async def answer_stream(exchange: Exchange, request: RunRequest, receive: Receiv
             headers = [*EVENT_STREAM, *exchange.run_headers(run)]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-            async def write(data: bytes, more: bool) -> None:
-                await send({"type": "http.response.body", "body": data, "more_body": more})
+            def write(data: bytes, more: bool) -> Awaitable[None]:
+                return send({"type": "http.response.body", "body": data, "more_body": more})
 
             await pump(reader, write, exchange.render)
         finally:
@@ -127,6 +129,7 @@ class StrictRequest(Request):
     """A request whose JSON is read as strictly as on the fast path."""
 
     async def json(self) -> Any:
+        """The body, read strictly; raises `BadRequest`."""
         return read_body(await self.body())
 
 
@@ -144,16 +147,11 @@ class StrictRoute(APIRoute):
         return strict
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    body = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": Problem.__doc__, "model": Problem, "content": body} for status in statuses}
+_REFUSALS = problem_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503, 504)
 
 
-_REFUSALS = _problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503, 504)
-
-
-def card(entry: AgentEntry, url: str, protocols: list[str], *, limits: bool = False) -> dict[str, Any]:
-    """What its callers may know of an agent; what is None is left out."""
+def card(entry: AgentEntry, url: str, protocols: list[str], *, max_body: int | None = None) -> dict[str, Any]:
+    """What its callers may know of an agent, with its limits where `max_body` is given; what is None is left out."""
     spec = entry.spec
     return without_none(
         {
@@ -170,9 +168,9 @@ def card(entry: AgentEntry, url: str, protocols: list[str], *, limits: bool = Fa
                 "concurrency": spec.concurrency,
                 "queue": spec.queue,
                 "on_busy_thread": spec.on_busy_thread,
-                "max_body_bytes": None,
+                "max_body_bytes": max_body,
             }
-            if limits
+            if max_body is not None
             else None,
         }
     )
@@ -182,7 +180,7 @@ def endpoints(_host: Any, _agent: str | None) -> APIRouter:
     """The routes below `/agents/<name>`."""
     router = APIRouter(route_class=StrictRoute)
     router.add_api_route("/", _card, methods=["GET"], response_model=AgentCard, summary="This agent's card",
-                         response_model_exclude_none=True, responses=_problems(401, 403, 404, 503))  # fmt: skip
+                         response_model_exclude_none=True, responses=problem_responses(401, 403, 404, 503))  # fmt: skip
     router.add_api_route("/health", _health, methods=["GET"], response_model=AgentStatus,
                          summary="Whether this agent serves", responses={503: {"model": AgentStatus}})  # fmt: skip
     router.add_api_route("/invoke", _invoke, methods=["POST"], response_model=InvokeReply,
@@ -192,12 +190,13 @@ def endpoints(_host: Any, _agent: str | None) -> APIRouter:
                          responses={200: {"content": {"text/event-stream": {}}}, **_REFUSALS})  # fmt: skip
     router.add_api_route("/threads", _threads, methods=["GET"], response_model=ThreadPage,
                          response_model_exclude_none=True, summary="The caller's threads, newest first",
-                         responses=_problems(401, 403, 404, 422, 503))  # fmt: skip
+                         responses=problem_responses(400, 401, 403, 404, 422, 503))  # fmt: skip
     router.add_api_route("/threads/{thread_id:path}", _thread, methods=["GET"], response_model=Thread,
-                         summary="A thread, whole", responses=_problems(401, 403, 404, 422, 503))  # fmt: skip
+                         summary="A thread, whole",
+                         responses=problem_responses(400, 401, 403, 404, 422, 503))  # fmt: skip
     router.add_api_route("/threads/{thread_id:path}", _delete_thread, methods=["DELETE"],
                          response_model=ThreadDeleted, summary="Delete a thread and all that belongs to it",
-                         responses=_problems(401, 403, 404, 409, 422, 503))  # fmt: skip
+                         responses=problem_responses(400, 401, 403, 404, 409, 422, 503))  # fmt: skip
     return router
 
 
@@ -244,7 +243,7 @@ def _key(exchange: Exchange, thread_id: str) -> ThreadKey:
     return ThreadKey(exchange.caller.id, exchange.agent.name, thread_id)
 
 
-_THREAD_ID = Path(description="The thread's id, percent-encoded.")
+_THREAD_ID = Path(min_length=1, max_length=MAX_THREAD_ID, description="The thread's id, percent-encoded.")
 
 
 async def _thread(request: Request, thread_id: str = _THREAD_ID) -> Response:

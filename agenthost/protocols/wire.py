@@ -7,8 +7,7 @@ The first six fields of `InvokeReply`, and `thread_id`, `iteration`, `messages`,
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic_core
@@ -18,7 +17,7 @@ from agenthost.agents import RunRequest, RunResult
 from agenthost.encoding import encode_json
 from agenthost.errors import BadRequest, InvalidRequest
 from agenthost.events import NotJSON
-from agenthost.threads import Part, thread_id_problem
+from agenthost.threads import MAX_THREAD_ID, Part, thread_id_problem
 
 
 class _Wire(BaseModel):
@@ -32,6 +31,7 @@ class TextPart(_Wire):
     text: str
 
     def part(self) -> Part:
+        """The part of a message that it is."""
         return Part(text=self.text)
 
 
@@ -44,13 +44,14 @@ class FilePart(_Wire):
     uri: str | None = None
 
     def part(self) -> Part:
+        """The part of a message that it is; raises `InvalidRequest` for both or neither, and for bad base64."""
         if (self.data is None) == (self.uri is None):
             raise InvalidRequest("content: a file has either data or uri")
         if self.data is None:
             return Part(media_type=self.media_type, uri=self.uri)
         try:
             return Part(media_type=self.media_type, data=base64.b64decode(self.data, validate=True))
-        except binascii.Error:
+        except ValueError:
             raise InvalidRequest("content: a file's data is base64") from None
 
 
@@ -61,6 +62,7 @@ class DataPart(_Wire):
     data: Any = None
 
     def part(self) -> Part:
+        """The part of a message that it is."""
         return Part(json=self.data)
 
 
@@ -70,10 +72,13 @@ AnyPart = Annotated[TextPart | FilePart | DataPart, Field(discriminator="type")]
 class InvokeBody(_Wire):
     """What an agent is asked: a `prompt`, or `content` in parts, or structured `input`; at least one of them."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("prompt", "content", "input")]}
+    )
     prompt: str | None = Field(None, description="The user's message.", examples=["hello world"])
     content: str | list[AnyPart] | None = Field(None, description="The message in parts, instead of `prompt`.")
     thread_id: str | None = Field(
-        None, min_length=1, max_length=200, description="The conversation to go on with, or to begin."
+        None, min_length=1, max_length=MAX_THREAD_ID, description="The conversation to go on with, or to begin."
     )
     metadata: dict[str, Any] = Field(default_factory=dict, description="Handed to the agent as it is.")
     input: Any = Field(None, description="Structured input, by the agent's `input_schema`.")
@@ -88,6 +93,8 @@ class InvokeBody(_Wire):
 
     def request(self) -> RunRequest:
         """The run that is asked for; raises `InvalidRequest` for what no run can be made of."""
+        if self.prompt is not None and self.content is None and self.input is None and not self.metadata:
+            return RunRequest(self.prompt, self.thread_id)  # by far the most common
         if self.prompt is None and self.content is None and self.input is None:
             raise InvalidRequest("give a prompt, content or input")
         for name, value in (("metadata", self.metadata), ("input", self.input), ("content", self.content)):
@@ -111,12 +118,16 @@ def _json_only(name: str, value: Any) -> None:
 
 
 _VALIDATE = InvokeBody.__pydantic_validator__.validate_python
+_ECHOING = {"union_tag_invalid": "Input is none of the types that are expected"}
+"""Pydantic's messages that repeat what was sent, said without."""
+
+_NO_OBJECT = "body: a JSON object is required"
 
 
 def read_body(body: bytes) -> Any:
-    """Parse a JSON body strictly: UTF-8 without a mark, no NaN, at most 200 levels deep. Raises `BadRequest`."""
+    """Parse a JSON body strictly: UTF-8 without a mark, no NaN, some 200 levels deep at most. Raises `BadRequest`."""
     if not body:
-        raise InvalidRequest("a JSON body is required")
+        raise InvalidRequest(_NO_OBJECT)
     try:
         return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as invalid:
@@ -136,13 +147,20 @@ def invalid_request(errors: Any) -> InvalidRequest:
     """Say what is wrong, where, in at most three sentences, without repeating what was sent."""
     said = []
     for error in errors[:3]:
-        place = [step for step in error["loc"] if step != "body"]
-        known = str(place[0]) if place and place[0] in InvokeBody.model_fields else "body"
-        message = error["msg"].removeprefix("Value error, ")
-        said.append(f"{known}: {message[:200]}")
+        place, parts = _place(error["loc"])
+        message = _ECHOING.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+        said.append(f"{place}: {message[:200]}" if parts else _NO_OBJECT)
     if len(errors) > 3:
         said.append(f"and {len(errors) - 3} more")
     return InvalidRequest("; ".join(said))
+
+
+def _place(loc: Sequence[int | str]) -> tuple[str, Sequence[int | str]]:
+    """The name of what is wrong, where it is one of ours and not one that was sent; and the way to it."""
+    if loc and loc[0] in {"query", "path", "header"}:
+        return str(loc[1]), loc
+    parts = loc[1:] if loc and loc[0] == "body" else loc
+    return (str(parts[0]) if parts and parts[0] in InvokeBody.model_fields else "body"), parts
 
 
 class InvokeReply(_Wire):
@@ -195,6 +213,12 @@ class Problem(_Wire):
     code: str
     correlation_id: str
     run_id: str | None = None
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How a route's OpenAPI says that it may answer with a problem, under each of these statuses."""
+    body = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": Problem.__doc__, "model": Problem, "content": body} for status in statuses}
 
 
 class ThreadMessage(_Wire):

@@ -1,12 +1,30 @@
-"""The statements of runs that start, go on and end, compiled for one dialect."""
+"""The statements of runs that start, go on and end: written in Core, compiled once for the dialect in use."""
 
 from __future__ import annotations
 
-from sqlalchemy import Dialect, and_, bindparam, func, insert, select, update
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Dialect,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from agenthost.store.schema import events, interrupts, messages, runs, threads
-from agenthost.store.sqlite import upsert
-from agenthost.store.statements import Insert, Statement
+from agenthost.store.sqlite import DIALECT, upsert
+from agenthost.store.statements import ForMany, Insert, Statement
 
 RUN_COLUMNS = (
     "run_id",
@@ -28,7 +46,7 @@ RUN_COLUMNS = (
 
 
 class HotStatements:
-    """One `Statement` each; the comment over each is its parameters."""
+    """Every statement of the hot path; take them from `hot_statements`, which has them compiled already."""
 
     def __init__(self, dialect: Dialect) -> None:
         new = upsert(threads)
@@ -43,25 +61,8 @@ class HotStatements:
             dialect,
             *("principal", "agent", "thread_id", "created", "updated", "metadata"),
         )
-        self.find_thread = Statement(
-            select(threads.c.id, threads.c.state).where(
-                and_(
-                    threads.c.principal == bindparam("principal"),
-                    threads.c.agent == bindparam("agent"),
-                    threads.c.thread_id == bindparam("thread_id"),
-                )
-            ),
-            dialect,
-            *("principal", "agent", "thread_id"),
-        )
-        self.read_messages = Statement(
-            select(messages.c.role, messages.c.body, messages.c.run_id, messages.c.at, runs.c.status)
-            .select_from(messages.outerjoin(runs, runs.c.run_id == messages.c.run_id))
-            .where(messages.c.thread == bindparam("thread"))
-            .order_by(messages.c.id),
-            dialect,
-            "thread",
-        )
+        self.find_threads = ForMany(_find_threads, dialect)
+        self.read_messages = ForMany(_read_messages, dialect)
         self.add_runs = Insert(insert(runs), dialect, *RUN_COLUMNS)
         self.add_messages = Insert(insert(messages), dialect, "thread", "run_id", "at", "role", "body")
         self.add_events = Insert(insert(events), dialect, "run_id", "seq", "type", "data")
@@ -70,31 +71,8 @@ class HotStatements:
             dialect,
             *("run_id", "interrupt_id", "position", "status", "created", "expires_at", "payload", "state"),
         )
-        self.end_runs = Statement(
-            update(runs)
-            .where(
-                runs.c.run_id == bindparam("ended_run"),
-                runs.c.epoch == bindparam("of_epoch"),
-                runs.c.ended.is_(None),
-            )
-            .values(
-                status=bindparam("status"),
-                stop_reason=bindparam("stop_reason"),
-                code=bindparam("code"),
-                thread=func.coalesce(runs.c.thread, bindparam("thread")),
-                ended=bindparam("ended"),
-                result=bindparam("result"),
-            ),
-            dialect,
-            *("status", "stop_reason", "code", "thread", "ended", "result", "ended_run", "of_epoch"),
-        )
-        self.end_threads = Statement(
-            update(threads)
-            .where(threads.c.id == bindparam("thread"))
-            .values(updated=bindparam("updated"), state=func.coalesce(bindparam("state"), threads.c.state)),
-            dialect,
-            *("updated", "state", "thread"),
-        )
+        self.end_runs = ForMany(_end_runs, dialect)
+        self.end_threads = ForMany(_end_threads, dialect)
         self.find_run = Statement(
             select(
                 runs.c.epoch,
@@ -114,3 +92,64 @@ class HotStatements:
             dialect,
             *("agent", "principal", "idempotency_key"),
         )
+
+
+@cache
+def hot_statements() -> HotStatements:
+    """The statements, compiled once for all stores of this process."""
+    return HotStatements(DIALECT)
+
+
+def _find_threads(count: int) -> Select[Any]:
+    """By (principal, agent, thread id): these three, id, state."""
+    key = (threads.c.principal, threads.c.agent, threads.c.thread_id)
+    one = [and_(*(column == bindparam(f"{column.name}_{n}") for column in key)) for n in range(count)]
+    return select(*key, threads.c.id, threads.c.state).where(or_(*one))
+
+
+def _read_messages(count: int) -> Select[Any]:
+    """By thread: the thread, and what `decode_message` takes, oldest first."""
+    return (
+        select(messages.c.thread, messages.c.role, messages.c.body, messages.c.run_id, messages.c.at, runs.c.status)
+        .select_from(messages.outerjoin(runs, runs.c.run_id == messages.c.run_id))
+        .where(messages.c.thread.in_([bindparam(f"thread_{n}") for n in range(count)]))
+        .order_by(messages.c.thread, messages.c.id)
+    )
+
+
+def _end_runs(count: int) -> Update:
+    """By run: status, stop reason, code, thread (kept where there is one), end, result, run id, epoch."""
+    values = ("status", "stop_reason", "code", "thread", "ended", "result", "run_id", "epoch")
+    given = _table([runs.c[name] for name in values], count)
+    return (
+        update(runs)
+        .where(runs.c.run_id == given["run_id"], runs.c.epoch == given["epoch"], runs.c.ended.is_(None))
+        .values(
+            status=given["status"],
+            stop_reason=given["stop_reason"],
+            code=given["code"],
+            thread=func.coalesce(runs.c.thread, given["thread"]),
+            ended=given["ended"],
+            result=given["result"],
+        )
+    )
+
+
+def _end_threads(count: int) -> Update:
+    """By thread: when it changed, its new state or None, its row."""
+    given = _table([threads.c.updated, threads.c.state, threads.c.id], count)
+    return (
+        update(threads)
+        .where(threads.c.id == given["id"])
+        .values(updated=given["updated"], state=func.coalesce(given["state"], threads.c.state))
+    )
+
+
+def _table(columns: Sequence[Column[Any]], count: int) -> Mapping[str, ColumnElement[Any]]:
+    """The columns of a table of `count` rows made of parameters; a single row needs no table."""
+    rows = [[bindparam(f"{column.name}_{n}", type_=column.type) for column in columns] for n in range(count)]
+    names = [column.name for column in columns]
+    if count == 1:
+        return dict(zip(names, rows[0], strict=True))
+    selects = [select(*(value.label(name) for name, value in zip(names, row, strict=True))) for row in rows]
+    return dict(union_all(*selects).subquery("given").c)

@@ -52,7 +52,9 @@ class StartJob(Job):
             self.key = (run.principal, run.agent, run.thread_id)
             metadata = None if run.metadata is None else orjson.dumps(run.metadata)
             self.thread = (*self.key, run.created, run.created, metadata)
-        self.request_key = run.idempotency_key and (run.agent, run.principal, run.idempotency_key)
+        self.request_key: tuple[str, str, str] | None = None
+        if run.idempotency_key is not None:
+            self.request_key = (run.agent, run.principal, run.idempotency_key)
         self.run_row = (
             run.run_id,
             FIRST_EPOCH,
@@ -69,7 +71,8 @@ class StartJob(Job):
             int(run.detached),
             orjson.dumps(run.input),
         )
-        self.message = run.user_message and _message_row(run.run_id, run.user_message, run.created)
+        said = run.user_message
+        self.message = None if said is None else _message_row(run.run_id, said, run.created)
 
 
 class AppendJob(Job):
@@ -81,7 +84,7 @@ class AppendJob(Job):
         super().__init__()
         self.run_id = run_id
         self.epoch = epoch
-        self.entries = entries
+        self.entries = tuple(entries)
 
 
 class EndJob(AppendJob):

@@ -24,7 +24,7 @@ def create(connection: Connection) -> None:
 
 
 STEPS: tuple[Step, ...] = (create,)
-"""Step n takes a database from version n to n + 1; the first makes the newest schema, so a new database takes no other."""
+"""Step n leads from version n to n + 1; but the first makes the newest schema, and a new database takes no other."""
 
 
 def version_of(connection: Connection, name: str, newest: int = len(STEPS)) -> int:

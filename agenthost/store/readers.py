@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from agenthost.errors import HostError
 from agenthost.store.jobs import SoloJob
 from agenthost.store.sqlite import BEGIN_READ, Database
-from agenthost.store.writer import closed_error, deliver
+from agenthost.store.writer import closed_error, deliver, discard
 
 THREADS = 2
 
@@ -29,11 +29,12 @@ class Readers:
         self._closed = False
 
     def submit(self, read: Callable[[Connection], Any]) -> asyncio.Future[Any]:
-        """Queue a read and return its future. Raises `StoreError` once closed."""
+        """Queue a read and return its future; once closed it fails with `StoreError`."""
         job = SoloJob(read)
         with self._lock:
             if self._closed:
-                raise closed_error(self._database)
+                job.future.set_exception(closed_error(self._database))
+                return job.future
             if not self._threads:
                 for number in range(1, THREADS + 1):
                     thread = threading.Thread(target=self._work, name=f"agenthost-store-reader-{number}", daemon=True)
@@ -63,9 +64,9 @@ class Readers:
             except Exception as error:  # noqa: BLE001 - the thread serves the next read, whatever this one met
                 job.error = error if isinstance(error, HostError) else self._database.read_failed(error)
                 if connection is not None:
-                    connection.close()
+                    discard(connection)
                     connection = None
             deliver((job,))
             del job
         if connection is not None:
-            connection.close()
+            discard(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -96,9 +97,12 @@ def thread_cursor(cursor: str | None) -> tuple[float, int] | None:
         return None
     updated, _, number = cursor.partition("_")
     try:
-        return float(updated), _number(number)
+        position = float(updated), _number(number)
     except ValueError:
         raise _unknown_cursor() from None
+    if not isfinite(position[0]):
+        raise _unknown_cursor()
+    return position
 
 
 def read_run(connection: Connection, run_id: str) -> StoredRun | None:
@@ -182,10 +186,9 @@ def _object(raw: bytes | None) -> Any:
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 1 << 63:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):  # what any row's number fits in
         raise ValueError(text)
-    return number
+    return int(text)
 
 
 def _unknown_cursor() -> InvalidRequest:

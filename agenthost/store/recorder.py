@@ -6,13 +6,13 @@ database for every append; whatever a failed transaction had touched is forgotte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 from sqlalchemy import Connection
 
 from agenthost.errors import StoreError
-from agenthost.store.hot import HotStatements
+from agenthost.store.hot import hot_statements
 from agenthost.store.jobs import AppendJob, EndJob, Job, SoloJob, StartJob
 from agenthost.store.messages import decode_message
 from agenthost.store.records import FIRST_EPOCH, KeyTaken, ThreadBefore
@@ -82,8 +82,16 @@ class Recorder:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cursor = connection.connection.cursor()
-        self._hot = HotStatements(connection.dialect)
+        self._hot = hot_statements()
         self._going: dict[str, GoingRun] = {}
+
+    def command(self, sql: str) -> None:
+        """Run a word of transaction control."""
+        self._cursor.execute(sql)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._cursor.close()
 
     def write(self, jobs: Sequence[Job]) -> None:
         """Write all jobs and set their results. Raises for the first that fails; then none of them is written."""
@@ -111,32 +119,41 @@ class Recorder:
         """Turn what the database refused one job into what its caller can act on; the job has been undone."""
         if isinstance(job, StartJob) and job.request_key:
             self._hot.find_key.execute(self._cursor, *job.request_key)
-            found = self._cursor.fetchone()
-            if found is not None:
-                return KeyTaken(*found)
-        return StoreError(f"the store cannot record this: {error}", hint="this is a mistake of agenthost's; report it")
+            for run_id, request_digest in self._cursor.fetchall():
+                return KeyTaken(run_id, request_digest)
+        failure = StoreError(f"the store cannot record this: {error}", hint="this is a mistake of agenthost's; report it")
+        failure.__cause__ = error
+        return failure
 
     def _write_starts(self, jobs: Sequence[StartJob]) -> None:
+        rows = self._touch_threads([job.thread for job in jobs if job.thread is not None])
+        before = self._read_threads(rows)
         runs: list[Row] = []
         messages: list[Row] = []
-        self._hot.touch_threads.rows(self._cursor, [job.thread for job in jobs if job.thread is not None])
         for job in jobs:
-            thread = None if job.key is None else self._read_thread(job, job.key)
-            runs.append((*job.run_row[:5], thread, *job.run_row[5:]))
+            thread = None if job.thread is None else rows[job.thread[:3]][0]
+            job.result = ThreadBefore([], {}) if thread is None else before[thread]
             if job.message is not None and thread is not None:
                 messages.append((thread, *job.message))
+            runs.append((*job.run_row[:5], thread, *job.run_row[5:]))
             self._going[job.run_id] = GoingRun(thread, FIRST_EPOCH, 0)
         self._hot.add_runs.rows(self._cursor, runs)
         self._hot.add_messages.rows(self._cursor, messages)
 
-    def _read_thread(self, job: StartJob, key: tuple[str, str, str]) -> int:
-        cursor = self._cursor
-        self._hot.find_thread.execute(cursor, *key)
-        thread, state = cursor.fetchall()[0]
-        self._hot.read_messages.execute(cursor, thread)
-        said = [decode_message(*row) for row in cursor.fetchall()]
-        job.result = ThreadBefore(said, orjson.loads(state) if state is not None else {})
-        return int(thread)
+    def _touch_threads(self, threads: Sequence[Row]) -> dict[Row, tuple[int, bytes | None]]:
+        """Make the threads that are new; return each one's row id and state by its key."""
+        if not threads:
+            return {}
+        self._hot.touch_threads.rows(self._cursor, threads)
+        found = self._hot.find_threads.select(self._cursor, [thread[:3] for thread in threads])
+        return {tuple(key): (row, state) for *key, row, state in found}
+
+    def _read_threads(self, rows: Mapping[Row, tuple[int, bytes | None]]) -> dict[int, ThreadBefore]:
+        before = {row: ThreadBefore([], orjson.loads(state) if state else {}) for row, state in rows.values()}
+        if before:
+            for row, *message in self._hot.read_messages.select(self._cursor, [(row,) for row in before]):
+                before[row].messages.append(decode_message(*message))
+        return before
 
     def _write_logs(self, jobs: Sequence[AppendJob]) -> None:
         entries: list[Row] = []
@@ -164,10 +181,10 @@ class Recorder:
         run = self._going.get(job.run_id)
         if run is None:
             self._hot.find_run.execute(self._cursor, job.run_id)
-            found = self._cursor.fetchone()
-            if found is None:
+            rows = self._cursor.fetchall()
+            if not rows:
                 raise StoreError(f"run {job.run_id} is not in the store")
-            epoch, ended, thread, last = found
+            epoch, ended, thread, last = rows[0]
             run = GoingRun(thread, epoch, last or 0)
             run.ended = ended is not None
             self._going[job.run_id] = run
@@ -177,32 +194,23 @@ class Recorder:
             raise StoreError(f"run {job.run_id} goes on elsewhere: epoch {run.epoch}, not {job.epoch}")
         return run
 
-    def _name_thread(self, job: EndJob) -> int | None:
-        if job.thread is None:
-            return None
-        self._hot.touch_threads.rows(self._cursor, [job.thread])
-        self._hot.find_thread.execute(self._cursor, *job.thread[:3])
-        return int(self._cursor.fetchall()[0][0])
-
     def _write_ends(self, ends: Sequence[tuple[EndJob, int | None]]) -> None:
         runs: list[Row] = []
-        threads: list[Row] = []
+        threads: dict[int, Row] = {}
         messages: list[Row] = []
         interrupts: list[Row] = []
-        for job, own_thread in ends:
-            thread = self._name_thread(job) if own_thread is None else own_thread
+        named = self._touch_threads([job.thread for job, own in ends if own is None and job.thread is not None])
+        for job, own in ends:
+            thread = named[job.thread[:3]][0] if own is None and job.thread is not None else own
             status, stop_reason, code, ended, result = job.end_row
             runs.append((status, stop_reason, code, thread, ended, result, job.run_id, job.epoch))
             if thread is not None:
-                threads.append((job.ended, job.state, thread))
+                state = job.state or threads.get(thread, (None, None))[1]
+                threads[thread] = (job.ended, state, thread)
                 messages.extend((thread, *said) for said in job.messages)
             interrupts.extend(job.interrupts)
         self._hot.add_messages.rows(self._cursor, messages)
-        if self._hot.end_runs.each(self._cursor, runs) != len(runs):
-            raise StoreError("a run ended twice")
-        self._hot.end_threads.each(self._cursor, threads)
+        if self._hot.end_runs.update(self._cursor, runs) != len(runs):
+            raise StoreError("a run was ended by another host")
+        self._hot.end_threads.update(self._cursor, list(threads.values()))
         self._hot.add_interrupts.rows(self._cursor, interrupts)
-
-    def command(self, sql: str) -> None:
-        """Run a word of transaction control."""
-        self._cursor.execute(sql)

@@ -7,14 +7,17 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url
+from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 
 from agenthost.errors import StoreError
 from agenthost.store.records import StoreOpenError
 
-__all__ = ["BEGIN_READ", "BEGIN_WRITE", "Database", "at_fault", "locate", "upsert"]
+__all__ = ["BEGIN_READ", "BEGIN_WRITE", "DIALECT", "Database", "at_fault", "locate", "upsert"]
+
+DIALECT = sqlite_dialect()
 
 BEGIN_WRITE = "BEGIN IMMEDIATE"
 """Takes the write lock at once, so a busy file is waited for here and not in the middle."""
@@ -27,6 +30,7 @@ BUSY_TIMEOUT = 3.0
 
 DURABILITIES = {"full": "FULL", "normal": "NORMAL"}
 
+_MAGIC = b"SQLite format 3\0"
 _URL_HINT = (
     'use url = "sqlite:///agenthost.db" (below the working directory), "sqlite:////var/lib/agenthost.db" (absolute) '
     'or "memory:"'
@@ -54,19 +58,22 @@ def locate(url: str) -> Path | None:
     """Return the file a store URL names, links resolved, or None for `memory:`. Raises `StoreOpenError`."""
     if url == "memory:":
         return None
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise StoreOpenError(f"[store] url {url!r} is not a URL", hint=_URL_HINT) from None
-    usable = parsed.drivername == "sqlite" and parsed.host is None and not parsed.query
-    if not usable or parsed.database in {None, "", ":memory:"}:
-        shown = parsed.render_as_string(hide_password=True)
+    name = url.removeprefix("sqlite:///")
+    if name in {url, "", ":memory:"} or not name.isprintable() or set(name) & set("?#"):
+        shown = url if "@" not in url else url.partition("://")[0] + "://…"  # there may be a password before the @
         raise StoreOpenError(f"[store] url {shown!r} names no store this version can use", hint=_URL_HINT)
-    return Path(os.path.realpath(str(parsed.database)))
+    return Path(os.path.realpath(name))
 
 
 def _original(error: BaseException) -> BaseException:
     return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    """Say what an error means, and what to do."""
+    original = _original(error)
+    code = getattr(original, "sqlite_errorcode", 0) & 0xFF  # the upper bits say more than a person needs
+    return _CAUSES.get(code, (str(original), "look at the file and its disk"))
 
 
 def at_fault(error: BaseException) -> bool:
@@ -85,16 +92,29 @@ class Database:
             raise StoreOpenError(f"[store] durability {durability!r} is unknown", hint='use "full" or "normal"')
         self.path = path
         self.name = f"the store {path}" if path else "the store in memory"
-        # the log is cut back to this size once it has grown past it, say under a long backup
+        # the log is moved into the file every 16 MB, and cut back to 64 MB where a long read has let it grow past that
         self._writing = self._engine(
-            "rw", f"PRAGMA synchronous={DURABILITIES[durability]}", f"PRAGMA journal_size_limit={64 << 20}"
+            "rw",
+            f"PRAGMA synchronous={DURABILITIES[durability]}",
+            "PRAGMA wal_autocheckpoint=4000",
+            f"PRAGMA journal_size_limit={64 << 20}",
         )
         self._reading = self._engine("ro", "PRAGMA query_only=ON")
 
     def create(self) -> None:
-        """Make the file, readable by its owner alone, where there is none; SQLite gives its side files that mode."""
-        if self.path is not None:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        """Make the file, readable by its owner alone, where there is none; SQLite gives its side files that mode.
+
+        Raises `StoreOpenError` for a file that is something else (SQLite overwrites short ones), and `OSError`. Not
+        while this process has the file open: closing it here would give SQLite's own locks away.
+        """
+        if self.path is None:
+            return
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if os.pread(descriptor, len(_MAGIC), 0) not in {b"", _MAGIC}:
+                raise self.refused(sqlite3.SQLITE_NOTADB)
+        finally:
+            os.close(descriptor)
 
     def connect(self) -> Connection:
         """Open the one connection that writes; it may be handed from thread to thread. Raises `sqlite3.Error`."""
@@ -103,6 +123,11 @@ class Database:
     def connect_reader(self) -> Connection:
         """Open a connection that cannot write. Raises as `connect`."""
         return self._reading.connect()
+
+    def connect_to_look(self) -> Connection:
+        """Open a connection that leaves no trace: no side files where there are none. Raises as `connect`."""
+        in_use = Path(f"{self.path}-wal").exists()
+        return self._engine("ro" if in_use else "ro&immutable=1").connect()
 
     def _engine(self, mode: str, *pragmas: str) -> Engine:
         path = self.path
@@ -139,28 +164,21 @@ class Database:
                 hint="put it on a local disk, not on a network share",
             )
 
-    def explain(self, error: BaseException) -> tuple[str, str]:
-        """Say what an error means for this store, and what to do."""
-        original = _original(error)
-        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
-        cause, hint = _CAUSES.get(code, (str(original), "look at the file and its disk"))
-        return cause, hint
-
     def write_failed(self, error: BaseException) -> StoreError:
         """The error of every job that shared a transaction with `error`."""
-        cause, hint = self.explain(error)
+        cause, hint = _explain(error)
         failure = StoreError(f"{self.name} did not take what was to be written: {cause}", hint=hint)
         failure.__cause__ = error
         return failure
 
     def read_failed(self, error: BaseException) -> StoreError:
         """The error of a read that `error` ended."""
-        cause, hint = self.explain(error)
+        cause, hint = _explain(error)
         failure = StoreError(f"{self.name} cannot be read: {cause}", hint=hint)
         failure.__cause__ = error
         return failure
 
-    def refused(self, error: BaseException) -> StoreOpenError:
-        """The error of a start that `error` ended."""
-        cause, hint = self.explain(error)
+    def refused(self, error: BaseException | int) -> StoreOpenError:
+        """The error of a start that `error`, or one with this SQLite code, ended."""
+        cause, hint = _CAUSES[error] if isinstance(error, int) else _explain(error)
         return StoreOpenError(f"{self.name} cannot be used: {cause}", hint=hint)

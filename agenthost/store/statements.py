@@ -5,7 +5,7 @@ Core's own `execute` costs as much as SQLite's work for the statement, each time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -14,6 +14,9 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 MAX_ROWS = 64
 """Rows of one INSERT: more gain nothing, and every number of rows is a statement of its own."""
+
+MAX_KEYS = 16
+"""Keys of one SELECT or UPDATE: Core needs milliseconds to compile it for more."""
 
 Row = tuple[Any, ...]
 
@@ -32,13 +35,6 @@ class Statement:
     def execute(self, cursor: DBAPICursor, *values: Any) -> None:
         """Run it once."""
         cursor.execute(self.sql, values)
-
-    def each(self, cursor: DBAPICursor, rows: Sequence[Row]) -> int:
-        """Run it for each row; return how many rows of the table it touched in all."""
-        if not rows:
-            return 0
-        cursor.executemany(self.sql, rows)
-        return cursor.rowcount
 
 
 class Insert(Statement):
@@ -64,3 +60,43 @@ class Insert(Statement):
             if text is None:
                 text = self._texts[len(part)] = self._head + ", ".join([self._row] * len(part)) + self._tail
             cursor.execute(text, tuple(chain.from_iterable(part)))
+
+
+class ForMany:
+    """A SELECT or UPDATE for many keys at a time, for the same reason; a key that is given twice counts once."""
+
+    def __init__(self, clause: Callable[[int], ClauseElement], dialect: Dialect) -> None:
+        """`clause(n)` is the statement for n keys; their fields are its only parameters, in order."""
+        self._clause = clause
+        self._dialect = dialect
+        self._texts: dict[int, str] = {}
+
+    def select(self, cursor: DBAPICursor, keys: Sequence[Row]) -> list[Row]:
+        """Return what is found for the keys."""
+        found: list[Row] = []
+        for text, values in self._parts(keys):
+            cursor.execute(text, values)
+            found += cursor.fetchall()
+        return found
+
+    def update(self, cursor: DBAPICursor, keys: Sequence[Row]) -> int:
+        """Update by the keys; return how many rows there were to update."""
+        touched = 0
+        for text, values in self._parts(keys):
+            cursor.execute(text, values)
+            touched += cursor.rowcount
+        return touched
+
+    def _parts(self, keys: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+        for start in range(0, len(keys), MAX_KEYS):
+            part = list(keys[start : start + MAX_KEYS])
+            size = 1 << (len(part) - 1).bit_length()  # few sizes, so few statements: the last key fills the gap
+            part += part[-1:] * (size - len(part))
+            yield self.text(size), tuple(chain.from_iterable(part))
+
+    def text(self, size: int) -> str:
+        """The statement for so many keys."""
+        text = self._texts.get(size)
+        if text is None:
+            text = self._texts[size] = str(self._clause(size).compile(dialect=self._dialect))
+        return text

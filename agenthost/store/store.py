@@ -29,7 +29,7 @@ from agenthost.store.records import (
     ThreadSummary,
 )
 from agenthost.store.sqlite import Database, locate
-from agenthost.store.writer import Writer
+from agenthost.store.writer import Writer, discard
 from agenthost.threads import ThreadKey
 
 Answer = TypeVar("Answer")
@@ -62,6 +62,7 @@ class Store:
         lock = _take_lock(database)
         connection: Connection | None = None
         try:
+            database.create()
             version = _look(database)
             connection = database.connect()
             database.use_write_ahead_log(connection)
@@ -69,11 +70,13 @@ class Store:
             return cls(database, connection, lock)
         except BaseException as error:
             if connection is not None:
-                connection.close()
+                discard(connection)
             if lock is not None:
                 lock.release()
             if isinstance(error, DBAPIError):
                 raise database.refused(error) from error
+            if isinstance(error, OSError):
+                raise _unwritable(database, error) from error
             raise
 
     def start_run(self, run: NewRun) -> Awaitable[ThreadBefore]:
@@ -106,7 +109,10 @@ class Store:
     async def list_threads(
         self, principal: str, agent: str, *, cursor: str | None = None, limit: int
     ) -> Page[ThreadSummary]:
-        """Read part of a principal's threads with an agent, the last used first. Raises `InvalidRequest` (cursor)."""
+        """Read at most `limit` (from 1) of a principal's threads with an agent, the last used first.
+
+        `cursor` is that of the page before. Raises `InvalidRequest` for any other.
+        """
         after = reads.thread_cursor(cursor)
         return await self._read(lambda connection: reads.read_threads(connection, principal, agent, after, limit))
 
@@ -128,7 +134,10 @@ class Store:
         cursor: str | None = None,
         limit: int,
     ) -> Page[RunSummary]:
-        """Read part of a principal's runs of an agent, newest first. Raises `InvalidRequest` for a bad cursor."""
+        """Read at most `limit` (from 1) of a principal's runs of an agent, newest first.
+
+        `cursor` is that of the page before. Raises `InvalidRequest` for any other.
+        """
         before = reads.run_cursor(cursor)
         return await self._read(
             lambda connection: reads.read_runs(connection, agent, principal, thread_id, status, before, limit)
@@ -186,7 +195,7 @@ def stored_agents(url: str) -> set[str]:
     if database.path is None or not database.path.exists():
         return set()
     try:
-        with database.connect_reader() as connection:
+        with database.connect_to_look() as connection:
             return reads.read_agents(connection) if version_of(connection, database.name) else set()
     except DBAPIError as error:
         raise database.refused(error) from error
@@ -199,7 +208,7 @@ def _take_lock(database: Database) -> FileLock | None:
     if not path.parent.is_dir():
         raise StoreOpenError(f"{database.name} has no directory to be in", hint=f"mkdir -p {path.parent}")
     try:
-        lock = FileLock(path.with_name(path.name + ".lock"))
+        return FileLock(path.with_name(path.name + ".lock"))
     except LockHeld as held:
         holder = f"process {held.pid}" if held.pid else "another process"
         raise StoreOpenError(
@@ -208,12 +217,6 @@ def _take_lock(database: Database) -> FileLock | None:
         ) from None
     except OSError as error:
         raise _unwritable(database, error) from error
-    try:
-        database.create()
-    except OSError as error:
-        lock.release()
-        raise _unwritable(database, error) from error
-    return lock
 
 
 def _unwritable(database: Database, error: OSError) -> StoreOpenError:
@@ -227,5 +230,5 @@ def _look(database: Database) -> int:
     """Find the schema's version through a connection that cannot write, so that what is refused is left as it is."""
     if database.path is None:
         return 0
-    with database.connect_reader() as connection:
+    with database.connect_to_look() as connection:
         return version_of(connection, database.name)

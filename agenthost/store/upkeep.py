@@ -47,7 +47,7 @@ def going_runs(connection: Connection) -> frozenset[str]:
 
 
 def recover(left: Collection[str], resumable: Container[str]) -> Callable[[Connection], list[StoredRun]]:
-    """End the runs in `left` that have not ended as `failed: host_lost`; return those of `resumable` agents, untouched."""
+    """End what is still going of the runs `left` as `failed: host_lost`; return `resumable` agents' runs, untouched."""
 
     def work(connection: Connection) -> list[StoredRun]:
         kept: list[StoredRun] = []

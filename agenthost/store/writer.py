@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,6 +19,18 @@ from agenthost.store.sqlite import BEGIN_WRITE, Database, at_fault
 
 MAX_BATCH = 512
 """Jobs in one transaction; the rest waits for the next."""
+
+
+def discard(connection: Connection) -> None:
+    """Close a connection, whatever is unfinished on it.
+
+    The rollback is not left to the closing: a statement that a traceback still holds keeps a closed connection, and
+    with it a lock on the file, alive.
+    """
+    with suppress(Exception):  # where the disk has failed, this may fail too, and the lock is gone already
+        connection.connection.rollback()
+    connection.invalidate()
+    connection.close()
 
 
 def closed_error(database: Database) -> StoreError:
@@ -61,10 +74,11 @@ class Writer:
         self._closed = False
 
     def submit(self, job: Job) -> asyncio.Future[Any]:
-        """Queue a job and return its future. Raises `StoreError` once closed."""
+        """Queue a job and return its future; once closed it fails with `StoreError`."""
         with self._lock:
             if self._closed:
-                raise closed_error(self._database)
+                job.future.set_exception(closed_error(self._database))
+                return job.future
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="agenthost-store-writer", daemon=True)
                 self._thread.start()
@@ -122,9 +136,9 @@ class Writer:
             recorder.command("COMMIT")
             recorder.settle(batch)
         except Exception as error:  # noqa: BLE001 - the thread lives as long as the store, whatever the disk says
-            self._reset()
             for job in batch:
                 job.error = self._database.write_failed(error)
+            self._reset()
 
     def _write_one_by_one(self, recorder: Recorder, batch: Sequence[Job]) -> None:
         """Write each job under a savepoint, so that those which fail leave nothing behind. Raises as the disk does."""
@@ -149,15 +163,17 @@ class Writer:
 
     def _reset(self) -> None:
         """Undo what is unfinished and trust nothing that was known; a database in memory lives in its connection."""
-        self._recorder = None
         if self._database.path is None and self._connection is not None:
+            self._recorder = None
             self._connection.connection.rollback()
         else:
             self._disconnect()
 
     def _disconnect(self) -> None:
         """Close the connection; a new one is opened when it is needed."""
-        self._recorder = None
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.close()
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            discard(connection)

@@ -11,6 +11,8 @@ from agenthost.config.keys import NOT_YET
 KEY = "0123456789abcdef-key"
 OTHER = "another-key-of-20-bytes"
 GOOD_KEY = '[[auth.keys]]\nid = "web"\nprincipal = "p"\nsecret = { env = "K" }\nagents = ["*"]\n'
+LITERAL = 'a secret is written out here; use { env = "X" } or { file = "…" }'
+ANOTHER = "`agenthost keys new ID` makes another"
 AGENT_KEYS = (
     "use, title, description, owner, enabled, required, protocols, settings, placement, timeout, load_timeout, "
     "concurrency, queue, on_busy_thread"
@@ -52,12 +54,17 @@ AGENT_KEYS = (
         ("[server]\ncors_origins = [\n1]", "3: [server] cors_origins: expected a string, got an integer"),
         (
             "[agents.Bad_Name]",
-            "1: [agents.Bad_Name] is not a name for an agent: use a-z, 0-9 and '-', at most 63 characters, "
-            "not '-' first; 'bad-name' would do",
+            (
+                "1: [agents.Bad_Name] is not a name for an agent: use a-z, 0-9 and '-', at most 63 characters, "
+                "not '-' first; 'bad-name' would do"
+            ),
         ),
         (
             '[agents."\\u202e"]',
-            "1: [agents.\"\\u202e\"] is not a name for an agent: use a-z, 0-9 and '-', at most 63 characters, not '-' first",
+            (
+                "1: [agents.\"\\u202e\"] is not a name for an agent: use a-z, 0-9 and '-', at most 63 characters, "
+                "not '-' first"
+            ),
         ),
     ],
 )
@@ -81,12 +88,14 @@ settings = { password = "hunter2", x = { env = "GONE" } }
     assert project.problems(text, {"AGENTHOST_API_KEY": "short"}) == [
         "AGENTHOST_API_KEY: the key is shorter than 16 bytes; `agenthost keys new ID` makes a good one",
         "agents.toml:3: [agents.a] unknown key 'placment'; did you mean 'placement'?",
-        "agents.toml:4: [agents.a] timeout: '10 parsecs' is not a duration; "
-        'write "500ms", "30s", "10m", "1h30m", "7d" or a number of seconds',
+        (
+            "agents.toml:4: [agents.a] timeout: '10 parsecs' is not a duration; "
+            'write "500ms", "30s", "10m", "1h30m", "7d" or a number of seconds'
+        ),
         "agents.toml:6: [server] port: expected a whole number from 0 to 65535, which 70000 is not",
         "agents.toml:8: [defaults] queue: expected a whole number, 0 or more, which -1 is not",
         "agents.toml:10: [agents.b] use: expected a name, got an empty string",
-        'agents.toml:11: [agents.b] settings.password: a secret is written out here; use { env = "X" } or { file = "…" }',
+        f"agents.toml:11: [agents.b] settings.password: {LITERAL}",
     ]
 
 
@@ -105,7 +114,7 @@ def test_a_key_of_the_store_that_is_not_built_yet_is_refused(project, key):
     ]
 
 
-# -- defaults -----------------------------------------------------------------------------------------------------------
+# -- defaults ------------------------------------------------------------------------------------------------
 
 
 def test_an_agent_has_what_defaults_say_unless_it_says_otherwise(project):
@@ -127,7 +136,7 @@ def test_a_problem_in_defaults_is_told_once_however_many_agents_inherit_it(proje
     ]
 
 
-# -- keys ---------------------------------------------------------------------------------------------------------------
+# -- keys ----------------------------------------------------------------------------------------------------
 
 
 def test_a_key_needs_id_principal_secret_and_agents(project):
@@ -161,8 +170,10 @@ def test_a_key_needs_id_principal_secret_and_agents(project):
         ("{ sha256 = 1 }", "secret.sha256: expected a string, got an integer"),
         (
             "{ sha = 'x' }",
-            'secret: expected a string, got a table; write { env = "X" }, { file = "…" } or { sha256 = "…" } '
-            "from `agenthost keys new`",
+            (
+                'secret: expected a string, got a table; write { env = "X" }, { file = "…" } or { sha256 = "…" } '
+                "from `agenthost keys new`"
+            ),
         ),
     ],
 )
@@ -218,7 +229,7 @@ def test_two_keys_of_one_id_and_two_of_one_secret_are_refused(project):
     second = GOOD_KEY.replace('"K"', '"K2"')
     assert project.problems(GOOD_KEY + second + third, {"K": KEY, "K2": OTHER}) == [
         "agents.toml:7: [[auth.keys]] id: 'web' is another key's id already",
-        "agents.toml:14: [[auth.keys]] secret: keys 'web' and 'ci' have the same; `agenthost keys new ID` makes another",
+        f"agents.toml:14: [[auth.keys]] secret: keys 'web' and 'ci' have the same; {ANOTHER}",
     ]
 
 
@@ -226,8 +237,10 @@ def test_a_key_that_collides_with_the_one_of_the_environment_is_refused(project)
     text = GOOD_KEY.replace("web", "default")
     assert project.problems(text, {"K": KEY, "AGENTHOST_API_KEY": KEY}) == [
         "agents.toml:2: [[auth.keys]] id: 'default' is what the key of AGENTHOST_API_KEY is called; choose another",
-        "agents.toml:4: [[auth.keys]] secret: key 'default' has the one of AGENTHOST_API_KEY; "
-        "`agenthost keys new ID` makes another",
+        (
+            "agents.toml:4: [[auth.keys]] secret: key 'default' has the one of AGENTHOST_API_KEY; "
+            "`agenthost keys new ID` makes another"
+        ),
     ]
 
 

@@ -76,10 +76,14 @@ def test_what_came_from_outside_is_never_shown(project):
     )
     project.write("se cret", "s")
     assert project.problems(text, {"S": "se cret"}) == [
-        "agents.toml:2: [server] port: expected a whole number from 0 to 65535, "
-        "which the value of environment variable S is not",
-        "agents.toml:3: [server] drain: the value of environment variable S is not a duration; "
-        'write "500ms", "30s", "10m", "1h30m", "7d" or a number of seconds',
+        (
+            "agents.toml:2: [server] port: expected a whole number from 0 to 65535, "
+            "which the value of environment variable S is not"
+        ),
+        (
+            "agents.toml:3: [server] drain: the value of environment variable S is not a duration; "
+            'write "500ms", "30s", "10m", "1h30m", "7d" or a number of seconds'
+        ),
         "agents.toml:4: [server] serve: the value of file 's' is not one of 'configured', 'all'",
         "agents.toml:5: [server] host: the value of environment variable S is not a host name or an address",
         "agents.toml:7: [agents.x] enabled: expected true or false, which the value of environment variable S is not",

@@ -26,8 +26,10 @@ SIZES = '; write "512B", "64kB", "10MiB", "1GiB" or a number of bytes'
         ("0s", 0),
         (5, 5),
         (0.25, 0.25),
-    ]
-    + [("1d2h3m4s5ms", 93784.005), ("90m", 5400), ("36500d", 3153600000)],
+        ("1d2h3m4s5ms", 93784.005),
+        ("90m", 5400),
+        ("36500d", 3153600000),
+    ],
 )
 def test_durations_are_seconds(written, seconds):
     assert values.duration(written) == seconds
@@ -53,14 +55,21 @@ def test_durations_are_seconds(written, seconds):
         -1,
         1e300,
         float("nan"),
-    ]
-    + ["9" * 5000 + "s", 10**400],
+        "9" * 5000 + "s",
+        10**400,
+    ],
 )
 def test_what_is_no_duration_is_told_the_forms(written):
     with pytest.raises(ValueError, match=r" is not a duration; write ") as caught:
         values.duration(written)
     assert str(caught.value) == f"{values.shown(written)} is not a duration{DURATIONS}"
     assert len(str(caught.value)) < 200
+
+
+def test_a_number_too_long_to_be_written_is_not(project):
+    assert refusal(project, "[server]\nport = 0x" + "f" * 5000) == (
+        "expected a whole number from 0 to 65535, which a number of 20000 bits is not"
+    )
 
 
 @given(st.integers(0, 99), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
@@ -191,7 +200,8 @@ def test_addresses_are_kept_in_one_spelling(project):
     server = project.load(
         "[server]\nhost = '::1'\npublic_url = 'HTTPS://Agents.Example.com:8443/Base/'\n"
         "cors_origins = ['https://App.Example.com', 'tauri://localhost', 'http://[::1]:3000']\n"
-        "allowed_hosts = ['Agents.Example.com', '10.0.0.7:8000']\ntrusted_proxies = ['10.1.2.3', '10.1.2.3/8', 'fd00::/8']\n"
+        "allowed_hosts = ['Agents.Example.com', '10.0.0.7:8000']\n"
+        "trusted_proxies = ['10.1.2.3', '10.1.2.3/8', 'fd00::/8']\n"
     ).server
     assert server.public_url == "https://agents.example.com:8443/Base"
     assert server.cors_origins == ("https://app.example.com", "tauri://localhost", "http://[::1]:3000")

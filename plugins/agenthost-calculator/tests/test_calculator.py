@@ -42,7 +42,6 @@ def run(
         run_id="r",
         agent="calculator",
         principal=Principal("ada"),
-        messages=[Message.of("user", prompt)],
         input=input_,
         state={} if state is None else state,
     )

@@ -18,7 +18,7 @@ def run(prompt: str, *earlier: Message, thread: bool = False) -> list[str]:
         run_id="run-1",
         agent="echo",
         principal=Principal("ada"),
-        messages=[*earlier, Message.of("user", prompt)],
+        history=earlier,
         thread=ThreadKey("ada", "echo", "t") if thread else None,
     )
 

@@ -1,0 +1,131 @@
+"""A host in this process: its port, its logs, what it says when it serves, and an end that nothing can hold up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from agenthost.cli.summary import counts, start_summary
+from agenthost.config import Config
+from agenthost.http.access_log import AccessLog
+from agenthost.http.app import App, create_app
+from agenthost.http.server import Server, listen
+from agenthost.telemetry import set_up_logging
+
+PAST_DRAIN = 1.0
+"""Seconds that everything but runs has to end: after `drain`, and once all is closed. Then the process is ended."""
+
+REFUSED = 2
+"""Exit code of a host that did not start."""
+
+FORCED = 1
+"""Exit code of a host that did not stop by itself."""
+
+log = logging.getLogger("agenthost.host")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says about serving; None where it leaves that to agents.toml."""
+
+    config_file: Path | None
+    host: str | None
+    port: int | None
+    log_format: str
+    access_log: bool
+
+
+def run_host(config: Config, options: Options, *, dev: bool, served: str = "") -> int:
+    """Serve until a signal says stop; returns the exit code. Raises `StartError` where the host refuses to start."""
+    signal.signal(signal.SIGTERM, _stop_now)
+    set_up_logging(options.log_format, config.secrets())
+    with closing(listen(config.server.host, config.server.port)) as listening:
+        access_log = AccessLog(options.log_format) if options.access_log else None
+        app = create_app(config, dev=dev, access_log=access_log)
+
+        def announce() -> None:
+            _announce(app, _url(config, listening), options, dev=dev, served=served)
+
+        server = EndingServer(app, app.host, on_started=announce)
+        with suppress(KeyboardInterrupt, SystemExit):  # how uvicorn passes a signal on, and gives up a start
+            server.run(sockets=[listening])
+        server.ending.within(PAST_DRAIN, 0 if server.started else REFUSED)
+    return 0 if server.started else REFUSED
+
+
+def _stop_now(_signal: int, _frame: FrameType | None) -> None:
+    """What SIGTERM does before the host serves, and once it has stopped: nothing is left to end in order."""
+    sys.exit(0)
+
+
+def _url(config: Config, listening: socket.socket) -> str:
+    if config.server.public_url:
+        return config.server.public_url.rstrip("/")
+    address, port = listening.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _announce(app: App, url: str, options: Options, *, dev: bool, served: str) -> None:
+    if options.log_format == "json":
+        log.info("serving at %s; %s", url, counts([*app.host.entries.values()]))
+        return
+    with suppress(OSError):  # nobody reads it
+        click.echo(start_summary(app.host, url, dev=dev, served=served), err=True)
+
+
+class EndingServer(Server):
+    """A server whose process ends when it has been told to, whatever hangs: a blocked loop, a plugin's thread.
+
+    From the signal it has `drain` and a second more; once everything is closed, one second for what is left.
+    """
+
+    def __init__(self, app: App, host: Any, *, on_started: Callable[[], None]) -> None:
+        super().__init__(app, host, on_started=on_started)
+        self._drain = host.config.server.drain
+        self.ending = Ending()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, from a signal handler."""
+        super().handle_exit(sig, frame)
+        self.ending.within(self._drain + PAST_DRAIN, FORCED)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop in order; after that only what hangs can be left."""
+        await super().shutdown(sockets)
+        self.ending.within(PAST_DRAIN, 0)
+
+
+class Ending:
+    """A thread that ends this process at a time that is set later, once the interpreter cannot be waited for."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[tuple[float, int]] = queue.SimpleQueue()
+        threading.Thread(target=self._wait, name="agenthost-end", daemon=True).start()
+
+    def within(self, seconds: float, code: int) -> None:
+        """End the process in so many seconds unless it has ended; may be called again, and from a signal handler."""
+        self._asked.put((seconds, code))
+
+    def _wait(self) -> None:
+        seconds, code = self._asked.get()
+        while True:
+            try:
+                seconds, code = self._asked.get(timeout=seconds)
+            except queue.Empty:
+                break
+        if code == FORCED:
+            os.write(2, b"agenthost: stopped by force, something did not end in time\n")
+        os._exit(code)

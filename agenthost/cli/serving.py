@@ -1,0 +1,120 @@
+"""`agenthost dev` and `agenthost serve`: which configuration they serve, and what each refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from agenthost.cli.installed import agent_plugins, on_offer, what_to_add
+from agenthost.cli.process import Options, run_host
+from agenthost.config import Config, config_path, default_config, load_config
+from agenthost.config.loading import FILE_NAME, FILE_VARIABLE
+from agenthost.errors import StartError
+from agenthost.http.security import is_loopback
+
+LOOPBACK = "127.0.0.1"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def serving_options(command: Command) -> Command:
+    """Give a command the options of serving."""
+    for option in (
+        click.option("--access-log/--no-access-log", default=True, help="A line on stdout for each request."),
+        click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How to log."),
+        click.option("--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one."),
+        click.option("--host", help="The address to listen on."),
+        click.option("--config", "config_file", type=click.Path(path_type=Path), help="Another agents.toml."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("target", metavar="[FILE.py:OBJECT]", required=False)
+@serving_options
+def dev(target: str | None, **options: Any) -> int:
+    """Serve on this machine only, without a key: the agents of agents.toml, or one object in a file.
+
+    Put nothing in front of it: no proxy, no tunnel, no published port. What others can reach is served by
+    `agenthost serve`.
+    """
+    chosen = Options(**options)
+    if chosen.host is not None and not is_loopback(chosen.host):
+        raise StartError(
+            f"`agenthost dev` serves this machine only, and {chosen.host} is not a loopback address",
+            hint="leave --host out, or serve with keys: agenthost serve",
+        )
+    served = ""
+    if target is None:
+        config = _own_config(chosen.config_file)
+    else:
+        config, served = _one_object(target, chosen.config_file)
+    host = chosen.host or (config.server.host if is_loopback(config.server.host) else LOOPBACK)
+    return run_host(_placed(config, host, chosen.port), chosen, dev=True, served=served)
+
+
+@click.command()
+@serving_options
+def serve(**options: Any) -> int:
+    """Serve the agents of agents.toml for real: every caller has a key, or the host does not start."""
+    chosen = Options(**options)
+    config = load_config(chosen.config_file)
+    return run_host(_placed(config, chosen.host or config.server.host, chosen.port), chosen, dev=False)
+
+
+def _placed(config: Config, host: str, port: int | None) -> Config:
+    where = {"host": host, "port": config.server.port if port is None else port}
+    return config.model_copy(update={"server": config.server.model_copy(update=where)})
+
+
+def _has_config(path: Path | None) -> bool:
+    """Whether there is an agents.toml, or one was named: then it has to be there."""
+    return path is not None or bool(os.environ.get(FILE_VARIABLE)) or config_path().exists()
+
+
+def _own_config(path: Path | None) -> Config:
+    """Read agents.toml. Raises `StartError` saying what is installed and what to do, where there is none."""
+    if _has_config(path):
+        return load_config(path)
+    what, line = what_to_add(on_offer(agent_plugins(default_config({}))))
+    raise StartError(f"there is no {FILE_NAME} in {Path.cwd()}\n{what}", hint=line)
+
+
+def _one_object(target: str, path: Path | None) -> tuple[Config, str]:
+    """The configuration that serves `FILE.py:OBJECT` alone, and how the summary calls that.
+
+    Everything but [agents] is agents.toml's where there is one; without, nothing is written to the disk.
+    """
+    where, colon, attribute = target.rpartition(":")
+    if not colon or not where or not attribute:
+        near = (
+            f"did you mean {target}:agent?" if target.endswith(".py") else f"an installed agent: agenthost add {target}"
+        )
+        raise StartError(f"{target!r} is not of the form FILE.py:OBJECT", hint=near)
+    if _has_config(path):
+        config = load_config(path)
+        note = f" alone; [agents] of {config.path.name if config.path else FILE_NAME} not used"
+    else:
+        config = default_config()
+        config = config.model_copy(update={"store": config.store.model_copy(update={"url": "memory:"})})
+        note = f"; no {FILE_NAME}"
+    if where.endswith(".py") and config.base_dir != Path.cwd():
+        target = f"{Path(where).absolute()}:{attribute}"
+    agent = config.defaults.model_copy(update={"use": target})
+    server = config.server.model_copy(update={"serve": "configured"})
+    name = agent_name(where, attribute)
+    return config.model_copy(update={"agents": {name: agent}, "server": server}), f"{where}:{attribute}{note}"
+
+
+def agent_name(where: str, attribute: str) -> str:
+    """What an object of a file is served as: its own name, or the file's where it is just called `agent`."""
+    word = attribute.rpartition(".")[2]
+    if word == "agent":
+        word = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
+    return re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-")[:63] or "agent"

@@ -1,0 +1,64 @@
+"""Where a run's entries go as its agent says them: folded, logged, recorded; and when the agent has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from agenthost.agents import Emit
+from agenthost.endings import keep_interrupt
+from agenthost.events import Entry, bad_event
+from agenthost.run import Run
+
+TURN = 8
+"""Ready events after which the loop gets a turn: an agent that never waits must not starve the others."""
+
+
+class RunOver(Exception):
+    """Raised to whoever goes on emitting entries of a run that is over."""
+
+
+def emitter(run: Run) -> Emit:
+    """Make what takes a run's entries. It raises `RunOver` once the run is over, `BadEvent` after a `Result`."""
+    outcome, run_log, recorder = run.outcome, run.log, run.recorder
+    fold, keep_entry = outcome.add, run_log.skip_entry if run.fold_only else run_log.add
+    since_turn = 0
+
+    def emit(entry: Entry) -> Awaitable[None] | None:
+        nonlocal since_turn
+        if run.closing or outcome.last_word:
+            _after_the_end(run, entry)
+        fold(entry)
+        if entry.type != "result":
+            if entry.type == "interrupt":
+                keep_interrupt(outcome)
+            keep_entry(entry)
+            if recorder is not None:
+                recorder.add(entry)
+        since_turn += 1
+        if since_turn < TURN and not run_log.crowded and (recorder is None or not recorder.behind):
+            return None
+        since_turn = 0
+        return _breathe(run)
+
+    return emit
+
+
+def _after_the_end(run: Run, entry: Entry) -> None:
+    """An entry after a `Result` is the agent's fault, one after an `Interrupt` ends the run there."""
+    if run.closing:
+        raise RunOver
+    if run.outcome.result is not None:
+        raise bad_event(f"{entry.type} after the Result, which is the last event of a run")
+    if entry.type != "interrupt":
+        raise RunOver
+
+
+async def _breathe(run: Run) -> None:
+    """Give the loop a turn, and wait for the disk or the reader where the run is too far ahead."""
+    await asyncio.sleep(0)
+    if run.recorder is not None:
+        if run.recorder.behind:
+            await run.recorder.room()
+    elif run.log.crowded:
+        await run.log.room()

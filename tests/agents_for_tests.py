@@ -1,0 +1,113 @@
+"""A host around scripted agents, and what those see who read its runs: what the engine's tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from agenthost.agents import AgentSource, AgentSpec, RunRequest
+from agenthost.auth import Principal
+from agenthost.config import Config
+from agenthost.host import Host
+from agenthost.protocols import native
+from agenthost.run import Run
+from agenthost.streaming import pump
+
+T = TypeVar("T")
+
+ANN = Principal("ann", agents=("*",))
+BOB = Principal("bob", agents=("*",))
+
+PATIENCE = 20.0
+"""Seconds after which a test that still waits has failed."""
+
+
+def served(agent: Any, name: str = "agent", **fields: Any) -> AgentSpec:
+    """Ask for `agent`; `fields` are those of an `AgentSpec`."""
+    return AgentSpec(name=name, source=AgentSource(use=f"tests:{name}", load=lambda: agent), **fields)
+
+
+@asynccontextmanager
+async def hosting(
+    *agents: AgentSpec | Any, store: str = "memory:", builtins: tuple[Any, ...] = ()
+) -> AsyncIterator[Host]:
+    """A started host that serves these; what is no spec is served as `agent`. Leaves nothing going behind."""
+    specs = [agent if isinstance(agent, AgentSpec) else served(agent) for agent in agents]
+    config = Config.model_validate({"store": {"url": store}})
+    host = Host(config, builtins=(native, *builtins), specs=specs)
+    await host.start(settle=PATIENCE)
+    try:
+        yield host
+    finally:
+        await within(host.stop(drain=0.0))
+
+
+async def within(awaited: Awaitable[T], seconds: float = PATIENCE) -> T:
+    """What `awaited` gives; fails a test that would wait for ever."""
+    async with asyncio.timeout(seconds):
+        return await awaited
+
+
+async def started(host: Host, request: RunRequest | str = "hello", *, agent: str = "agent",
+                  caller: Principal = ANN, **options: Any) -> Run:  # fmt: skip
+    """Start a run, as a dialect does."""
+    if isinstance(request, str):
+        request = RunRequest(request)
+    return await within(host.runs.start(host.agent_for(caller, agent), caller, request, **options))
+
+
+async def events(run: Run, after: int = 0) -> list[dict[str, Any]]:
+    """All that a reader of `run` is sent, as the bytes on the wire have it; `id` is the frame's."""
+    sent = bytearray()
+
+    async def write(data: bytes, more: bool) -> None:
+        assert more or data.endswith(b"data: [DONE]\n\n")
+        sent.extend(data)
+
+    reader = run.read(after)
+    try:
+        await within(pump(reader, write))
+    finally:
+        reader.close()
+    return parsed(bytes(sent))
+
+
+def parsed(stream: bytes) -> list[dict[str, Any]]:
+    """Take a stream of frames apart; heartbeats are left out."""
+    *frames, done, rest = stream.decode().split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    found = []
+    for frame in frames:
+        if frame.startswith(":"):
+            continue
+        fields = dict(line.split(": ", 1) for line in frame.split("\n"))
+        data = json.loads(fields["data"])
+        assert data["type"] == fields["event"]
+        found.append({"id": int(fields["id"]), **data})
+    assert (
+        [event["id"] for event in found] == list(range(found[0]["id"], found[0]["id"] + len(found))) if found else True
+    )
+    return found
+
+
+async def told(host: Host, request: RunRequest | str = "hello", **options: Any) -> list[dict[str, Any]]:
+    """Run, and read it to the end."""
+    return await events(await started(host, request, **options))
+
+
+def kinds(found: list[dict[str, Any]]) -> list[str]:
+    """The events' types, in order."""
+    return [event["type"] for event in found]
+
+
+async def idle(host: Host) -> None:
+    """Wait until no run is going; then nothing may be counted any more, of anybody or anything."""
+    async with asyncio.timeout(PATIENCE):
+        while host.runs.going:
+            await asyncio.sleep(0.005)
+    admission = host.runs.admission
+    assert (dict(admission._principals), admission._turns, admission._waiting) == ({}, {}, {})
+    assert all((entry.running, entry.queued, entry.stuck) == (0, 0, 0) for entry in host.entries.values())

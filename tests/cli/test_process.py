@@ -1,0 +1,158 @@
+"""A host as a process: its logs, its end by signals, and that nothing holds it up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.commands import ECHO, ENDLESS, KEY, Serving
+from tests.wire import Wire, request
+
+TOML = '[server]\ndrain = "{drain}"\n[store]\nurl = "memory:"\n[agents.app]\nuse = "app.py:agent"\n'
+
+
+def _host(folder: Path, source: str = ECHO, *, drain: str = "10s") -> Path:
+    (folder / "agents.toml").write_text(TOML.format(drain=drain))
+    (folder / "app.py").write_text(source)
+    return folder
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_0_and_without_a_word(tmp_path: Path, by: signal.Signals):
+    with Serving("dev", cwd=_host(tmp_path)) as served:
+        said = served.err
+        assert served.stop(by) == 0
+        assert served.err == said
+
+
+def test_each_request_is_a_line_on_stdout(tmp_path: Path):
+    with Serving("dev", cwd=_host(tmp_path)) as served:
+        reply = httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"})
+        served.until(lambda: served.out)
+        at, request_id, principal, agent, run, method, path, status, duration = served.out.split()
+        assert (principal, agent, method, path, status) == ("dev", "app", "POST", "/agents/app/invoke", "200")
+        assert (request_id, run) == (reply.headers["x-request-id"], reply.headers["x-run-id"])
+        assert at.endswith("Z")
+        assert duration.endswith("ms")
+
+
+def test_lines_for_requests_can_be_switched_off(tmp_path: Path):
+    with Serving("dev", "--no-access-log", cwd=_host(tmp_path)) as served:
+        httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"})
+        assert served.stop() == 0
+        assert served.out == ""
+
+
+def test_json_logs_are_json_on_both_streams(tmp_path: Path):
+    _host(tmp_path)
+    with (tmp_path / "agents.toml").open("a") as file:
+        file.write('[agents.broken]\nuse = "not_there.py:agent"\n')
+    with Serving("serve", "--log-format", "json", cwd=tmp_path, env={"AGENTHOST_API_KEY": KEY}) as served:
+        httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}, headers={"authorization": f"Bearer {KEY}"})
+        assert served.stop() == 0
+        records = [json.loads(line) for line in served.err.splitlines()]
+        lines = [json.loads(line) for line in served.out.splitlines()]
+    assert [record["level"] for record in records] == ["error", "info"]
+    assert records[0]["agent"] == "broken"
+    assert records[1]["message"] == f"serving at {served.url}; 2 agents: 1 ready, 1 failed"
+    assert [(line["principal"], line["key"], line["agent"], line["status"]) for line in lines] == [
+        ("default", "default", "app", 200)
+    ]
+
+
+def test_secrets_do_not_reach_the_log(tmp_path: Path):
+    source = "import logging\n" + ECHO.replace(
+        "    for", f"    logging.getLogger('app').warning('the key is {KEY}')\n    for"
+    )
+    with Serving("serve", cwd=_host(tmp_path, source), env={"AGENTHOST_API_KEY": KEY}) as served:
+        httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}, headers={"authorization": f"Bearer {KEY}"})
+        served.until(lambda: "the key is ***" in served.err)
+        assert served.stop() == 0
+    assert KEY not in served.err + served.out
+
+
+def test_an_agent_that_is_slow_to_load_is_shown_as_loading_and_logged_when_it_serves(tmp_path: Path):
+    _host(tmp_path, "from pathlib import Path\nwhile not Path('go').exists(): pass\n" + ECHO)
+    with Serving("dev", cwd=tmp_path) as served:
+        assert f"  app  loading   {served.url}/agents/app\n" in served.err
+        assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}).status_code == 503
+        (tmp_path / "go").touch()
+        served.until(lambda: " info    agenthost.registry: agent 'app' is ready agent=app\n" in served.err)
+        assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}).status_code == 200
+
+
+def test_stdout_that_nobody_reads_harms_nothing(tmp_path: Path):
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        with Serving("dev", cwd=_host(tmp_path), stdout=write) as served:
+            said = served.err
+            for _again in range(3):
+                assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}).status_code == 200
+            assert served.stop() == 0
+            assert served.err == said
+    finally:
+        os.close(write)
+
+
+def test_runs_that_end_within_the_drain_complete(tmp_path: Path):
+    source = "import asyncio\nasync def agent(ctx):\n    yield 'begun '\n    await asyncio.sleep(0.5)\n    yield 'ended'\n"
+    with Serving("dev", cwd=_host(tmp_path, source)) as served, Wire(served.port) as wire:
+        wire.send(request("POST", "/agents/app/stream", body={"prompt": "go"}))
+        assert wire.head().status == 200
+        body = next(chunks := wire.chunks())
+        served.process.send_signal(signal.SIGTERM)
+        body += b"".join(chunks)
+        assert served.process.wait(30) == 0
+    assert b'"message":"begun ended"' in body
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+def test_an_endless_stream_gets_its_terminal_event_before_the_end(tmp_path: Path):
+    with Serving("dev", cwd=_host(tmp_path, ENDLESS, drain="0s")) as served, Wire(served.port) as wire:
+        wire.send(request("POST", "/agents/app/stream", body={"prompt": "go"}))
+        run_id = wire.head()["x-run-id"]
+        chunks = wire.chunks()
+        body = next(chunks)
+        served.process.send_signal(signal.SIGTERM)
+        body += b"".join(chunks)
+        assert served.process.wait(30) == 0
+    *_events, terminal, done = body.decode().strip().split("\n\n")
+    assert done == "data: [DONE]"
+    event = json.loads(terminal.rpartition("data: ")[2])
+    assert (event["type"], event["code"], event["run_id"]) == ("error", "host_stopping", run_id)
+
+
+@pytest.mark.fault
+def test_a_blocked_loop_does_not_keep_it_from_ending(tmp_path: Path):
+    source = "import time\nasync def agent(ctx):\n    print('blocking', flush=True)\n    time.sleep(600)\n    yield 'x'\n"
+    with Serving("dev", cwd=_host(tmp_path, source, drain="200ms")) as served, Wire(served.port) as wire:
+        wire.send(request("POST", "/agents/app/invoke", body={"prompt": "go"}))
+        served.until(lambda: "blocking\n" in served.out)
+        assert served.stop() == 1
+        assert served.err.endswith("\nagenthost: stopped by force, something did not end in time\n")
+
+
+@pytest.mark.fault
+def test_a_thread_that_never_ends_does_not_keep_it_from_ending(tmp_path: Path):
+    source = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n" + ECHO
+    with Serving("dev", cwd=_host(tmp_path, source)) as served:
+        assert served.stop() == 0
+
+
+@pytest.mark.fault
+def test_work_in_the_loops_own_threads_does_not_keep_it_from_ending(tmp_path: Path):
+    source = (
+        "import asyncio, threading\n"
+        "async def agent(ctx):\n"
+        "    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)\n"
+        "    yield 'left something behind'\n"
+    )
+    with Serving("dev", cwd=_host(tmp_path, source)) as served:
+        assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}).status_code == 200
+        assert served.stop() == 0

@@ -1,0 +1,40 @@
+"""README's map of the source is what the modules say of themselves."""
+
+from __future__ import annotations
+
+import re
+
+from tests.house.test_layout import BLOCKS
+from tests.house.tree import PACKAGE, ROOT, modules
+
+README = (ROOT / "README.md").read_text()
+LONGEST = 300
+WIDTH = max(len(name) for name in modules()) + len(".py") + 2
+
+
+def drawn() -> str:
+    """The map as README must have it: the modules of each block in the order of the alphabet, packages first."""
+    lines = [_line(PACKAGE)]
+    for block, names in BLOCKS.items():
+        lines += ["", f"── {block}", *map(_line, sorted(names.split()))]
+    return "\n".join(lines)
+
+
+def _line(name: str) -> str:
+    return f"{_file(name):<{WIDTH}}{modules()[name].first_line}"
+
+
+def _file(name: str) -> str:
+    module = modules()[name]
+    path = module.path.relative_to(ROOT / PACKAGE)
+    return f"{path.parent.as_posix()}/" if module.is_package and name != PACKAGE else path.as_posix()
+
+
+def test_the_map_is_what_the_modules_say():
+    found = re.search(r"```text map\n(.*?)\n```", README, re.DOTALL)
+    assert found, "README has no ```text map"
+    assert found[1] == drawn(), "README's map is not what the modules say; put this there"
+
+
+def test_it_can_be_read_in_one_go():
+    assert len(README.splitlines()) <= LONGEST

@@ -1,0 +1,171 @@
+"""Which path reaches which agent, and what an agent that does not serve still answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agenthost.agents import AgentSource, AgentSpec
+from agenthost.config import load_config
+from tests.actors import Structured, say
+from tests.distributions import Site
+from tests.serving import START, Hosted, actors, agents_toml, bearer, key
+from tests.wire import ask
+
+ROOT = bearer("root")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/agents/say", 200),
+        ("/agents/say/", 200),
+        ("/agents/say?x=1", 200),
+        ("/agents/sa%79", 200),
+        ("/agents/say/health", 200),
+        ("/agents/say//health", 404),
+        ("/agents//say", 404),
+        ("//agents/say", 404),
+        ("/agents/", 404),
+        ("/agents//", 404),
+        ("/agents/SAY", 404),
+        ("/agents/say%2Fhealth", 200),
+        ("/agents/say%20", 404),
+        ("/agents/say%00", 404),
+        ("/agents/../agents/say", 404),
+        ("/agents/%2e%2e/health", 404),
+        ("/agents/..", 404),
+        ("/agents/.", 404),
+        ("/agents/say/../../plugins", 404),
+        ("/agents/say;x=1/health", 404),
+        ("/agents/%E2%80%AE", 404),
+        ("/agents/%EF%BF%BD", 404),
+        ("/agents/" + "a" * 10_000, 404),
+        ("/agents/%ff", 400),
+        ("/%c3%28", 400),
+        ("/%ed%a0%80", 400),
+        ("/%", 404),
+        ("/%zz", 404),
+        ("/health/", 404),
+        ("/agents/say/health/", 404),
+        ("http://evil.example/agents/say", 200),
+    ],
+)
+def test_a_path_is_an_agents_only_as_it_is_spelled(hosted: Hosted, path: str, status: int) -> None:
+    reply = ask(hosted.port, "GET", path, ROOT)
+    assert reply.status == status
+    if status == 200:
+        assert reply.json.get("name", "say") == "say"
+
+
+def test_there_are_no_redirects(hosted: Hosted) -> None:
+    reply = ask(hosted.port, "POST", "/agents/say/invoke/", ROOT, {"prompt": "x"})
+    assert reply.status == 404
+    assert reply.all("location") == []
+
+
+def test_an_agents_own_documents_are_below_it(hosted: Hosted) -> None:
+    for name in ("say", "mirror"):
+        schema = ask(hosted.port, "GET", f"/agents/{name}/openapi.json", ROOT).json
+        assert schema["info"]["title"] == name
+        assert {"/invoke", "/stream", "/threads/{thread_id}"} <= set(schema["paths"])
+        assert schema["servers"] == [{"url": f"/agents/{name}"}]
+        assert f"/agents/{name}/openapi.json" in ask(hosted.port, "GET", f"/agents/{name}/docs", ROOT).body.decode()
+
+
+# ── agents that do not serve ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def specs(**loads: Callable[[], object]) -> list[AgentSpec]:
+    return [AgentSpec(name=name, source=AgentSource(use=name, load=load)) for name, load in loads.items()]
+
+
+def test_an_agent_is_listed_while_it_loads_and_its_documents_are_its_own_once_it_has(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def slow() -> object:
+        assert gate.wait(START)
+        return Structured()
+
+    config = load_config(agents_toml(tmp_path, key("root", more="admin = true")), {})
+    with Hosted(config, specs=specs(slow=slow)) as host:
+        card = ask(host.port, "GET", "/agents/slow", ROOT)
+        assert (card.status, card.json["state"], card.json["title"]) == (200, "loading", "slow")
+        public = ask(host.port, "GET", "/agents/slow/health")
+        assert (public.status, public.json) == (503, {"status": "loading"})
+        for path in ("/agents/slow/invoke", "/agents/slow/stream"):
+            refused = ask(host.port, "POST", path, ROOT, {"prompt": "x"})
+            assert (refused.status, refused.json["code"]) == (503, "agent_not_ready")
+            assert int(refused["retry-after"]) >= 1
+        assert ask(host.port, "GET", "/health/ready").status == 503
+        gate.set()
+        host.run(host.host.registry.settled(START))
+        assert ask(host.port, "GET", "/agents/slow/health").json == {"status": "ok"}
+        assert ask(host.port, "GET", "/health/ready").status == 200
+        assert ask(host.port, "GET", "/agents/slow", ROOT).json["title"] == "Orders"
+        assert ask(host.port, "GET", "/agents/slow/openapi.json", ROOT).json["info"]["title"] == "Orders"
+
+
+def test_an_agent_that_failed_is_a_state_and_the_others_serve(tmp_path: Path) -> None:
+    def broken() -> object:
+        raise ImportError("no module named hunter2")
+
+    config = load_config(agents_toml(tmp_path, key("root", more="admin = true") + key("user")), {})
+    with Hosted(config, specs=specs(broken=broken, say=lambda: say)) as host:
+        assert ask(host.port, "POST", "/agents/say/invoke", ROOT, {"prompt": "x"}).status == 200
+        assert ask(host.port, "POST", "/agents/broken/invoke", ROOT, {"prompt": "x"}).status == 503
+        for headers in ({}, bearer("user")):
+            reply = ask(host.port, "GET", "/agents/broken/health", headers)
+            assert (reply.status, reply.json) == (503, {"status": "failed"})
+        told = ask(host.port, "GET", "/agents/broken/health", ROOT).json
+        assert "hunter2" in told["reason"]
+        assert ask(host.port, "GET", "/agents", bearer("user")).json["agents"][0]["state"] == "failed"
+
+
+def test_a_disabled_agent_is_not_there(tmp_path: Path) -> None:
+    text = key("root") + actors("say") + actors("mirror", more="enabled = false")
+    with Hosted(agents_toml(tmp_path, text)) as host:
+        for path in ("/agents/mirror", "/agents/mirror/health", "/agents/mirror/openapi.json"):
+            assert ask(host.port, "GET", path, ROOT).status == 404
+        assert ask(host.port, "GET", "/agents/mirror/health").status == 404
+        assert [one["name"] for one in ask(host.port, "GET", "/agents", ROOT).json["agents"]] == ["say"]
+
+
+ACME = """
+from fastapi import APIRouter
+from agenthost.hookspecs import Dialect, hookimpl
+
+def routes(host, agent):
+    router = APIRouter()
+    @router.get("/who")
+    async def who():
+        return {"agent": agent}
+    return router
+
+async def quick(exchange, receive, send):
+    await receive()
+    body = b'{"quick": true}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+@hookimpl
+def register_protocols(register):
+    register(Dialect("acme", prefix="/acme", endpoints=routes, fast={("POST", "/quick"): quick}))
+"""
+
+
+def test_an_agent_speaks_the_dialects_it_names_or_all_there_are(tmp_path: Path) -> None:
+    text = key("root") + actors("say") + actors("mirror", more='protocols = ["native"]')
+    with Site(tmp_path / "site") as site:
+        site.install("acme", plugins={"acme": "acme_dialect"}, modules={"acme_dialect": ACME})
+        with Hosted(agents_toml(tmp_path, text)) as host:
+            assert ask(host.port, "GET", "/agents/say/acme/who", ROOT).json == {"agent": "say"}
+            assert ask(host.port, "POST", "/agents/say/acme/quick", ROOT).json == {"quick": True}
+            assert ask(host.port, "GET", "/agents/mirror/acme/who", ROOT).status == 404
+            assert ask(host.port, "POST", "/agents/mirror/acme/quick", ROOT).status == 404
+            listed = {one["name"]: one["protocols"] for one in ask(host.port, "GET", "/agents", ROOT).json["agents"]}
+            assert listed == {"say": ["native", "acme"], "mirror": ["native"]}

@@ -1,0 +1,83 @@
+"""The socket, the announcement, and a stop that lets runs end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from agenthost.errors import StartError
+from agenthost.http.server import listen
+from tests.actors import GATES, HOLDING, wait_for
+from tests.serving import START, Hosted, actors, agents_toml, bearer, key
+from tests.wire import Wire, ask, request
+
+
+def test_port_0_is_a_free_one() -> None:
+    with listen("127.0.0.1", 0) as first, listen("127.0.0.1", 0) as second:
+        assert first.getsockname()[1] != second.getsockname()[1] != 0
+
+
+def test_a_port_that_is_taken_is_said_with_what_to_do() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError) as refused:
+            listen("127.0.0.1", port)
+    assert refused.value.message == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert refused.value.hint == "choose another with --port"
+
+
+def test_an_address_that_is_not_ours_is_said_with_what_to_do() -> None:
+    with pytest.raises(StartError, match=r"cannot listen on 203\.0\.113\.9:0: ") as refused:
+        listen("203.0.113.9", 0)
+    assert refused.value.hint == "correct --host or --port"
+
+
+def test_a_name_that_nobody_knows_is_said_with_what_to_do() -> None:
+    with pytest.raises(StartError, match=r"cannot listen on nowhere\.invalid: ") as refused:
+        listen("nowhere.invalid", 0)
+    assert refused.value.hint == "correct --host"
+
+
+def test_replies_name_no_server(hosted: Hosted) -> None:
+    assert ask(hosted.port, "GET", "/health/live").all("server") == []
+
+
+def test_a_stop_lets_runs_end_refuses_new_ones_and_says_which_it_ended(tmp_path: Path) -> None:
+    path = agents_toml(tmp_path, actors("gated", "hold") + key("root"))
+    path.write_text(path.read_text().replace('drain = "1s"', 'drain = "3s"'))
+    with Hosted(path) as host, Wire(host.port) as finite, Wire(host.port) as endless, Wire(host.port) as late:
+        assert late.ask("GET", "/health/ready").status == 200
+        finite.send(request("POST", "/agents/gated/stream", bearer("root"), {"prompt": "finite"}))
+        endless.send(request("POST", "/agents/hold/stream", bearer("root"), {"prompt": "until the stop"}))
+        wait_for(HOLDING, "finite")
+        wait_for(HOLDING, "until the stop")
+        stopping = threading.Thread(target=host.stop)
+        stopping.start()
+        deadline = time.monotonic() + START
+        while late.ask("GET", "/health/ready").status == 200:
+            assert time.monotonic() < deadline
+        refused = late.ask("POST", "/agents/hold/invoke", bearer("root"), {"prompt": "too late"})
+        assert (refused.status, refused.json["code"]) == (503, "agent_not_ready")
+        assert refused["retry-after"]
+        host.loop.call_soon_threadsafe(GATES["finite"].set)
+        completed = finite.reply().frames
+        assert completed[-2].json == {"type": "done", "message": "begun ended", "reason": "complete"}
+        told = endless.reply().frames
+        assert told[-2].event == "error"
+        assert told[-2].json["code"] == "host_stopping"
+        assert told[-1].data == completed[-1].data == "[DONE]"
+        stopping.join()
+
+
+def test_a_stop_without_runs_is_quick_and_leaves_nothing_listening(tmp_path: Path) -> None:
+    with Hosted(agents_toml(tmp_path, actors("say") + key("root"))) as host, Wire(host.port) as idle:
+        assert idle.ask("GET", "/health/live").status == 200
+        port = host.port
+    with pytest.raises(OSError, match="refused"):
+        Wire(port)
