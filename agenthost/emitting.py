@@ -14,6 +14,10 @@ TURN = 8
 """Ready events after which the loop gets a turn: an agent that never waits must not starve the others."""
 
 
+LARGE = 4 << 10
+"""Bytes of one entry from which on the room left is looked at before the next turn."""
+
+
 class RunOver(Exception):
     """Raised to whoever goes on emitting entries of a run that is over."""
 
@@ -21,22 +25,27 @@ class RunOver(Exception):
 def emitter(run: Run) -> Emit:
     """Make what takes a run's entries. It raises `RunOver` once the run is over, `BadEvent` after a `Result`."""
     outcome, run_log, recorder = run.outcome, run.log, run.recorder
-    fold, keep_entry = outcome.add, run_log.skip_entry if run.fold_only else run_log.add
+    say, fold = outcome.say, outcome.add
+    keep_entry = run_log.skip_entry if run.fold_only else run_log.add
     since_turn = 0
 
     def emit(entry: Entry) -> Awaitable[None] | None:
         nonlocal since_turn
         if run.closing or outcome.last_word:
             _after_the_end(run, entry)
-        fold(entry)
-        if entry.type != "result":
-            if entry.type == "interrupt":
+        _seq, kind, data, event = entry
+        if type(event) is str:
+            say(event)
+        else:
+            fold(entry)
+            if kind == "interrupt":
                 keep_interrupt(outcome)
+        if kind != "result":
             keep_entry(entry)
             if recorder is not None:
                 recorder.add(entry)
         since_turn += 1
-        if since_turn < TURN and not run_log.crowded and (recorder is None or not recorder.behind):
+        if since_turn < TURN and len(data) < LARGE and (recorder is None or not recorder.behind):
             return None
         since_turn = 0
         return _breathe(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,11 @@ class Outcome:
         self.interrupts: list[Interrupt] = []
         self.tool_calls = 0
         self.usage: dict[str, Any] | None = None
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Takes a chunk of text: `add` for what agents say most."""
+        return self._chunks.append
 
     def add(self, entry: Entry) -> None:
         """Fold one entry in; chunks are by far the most, so they come first."""

@@ -25,6 +25,13 @@ CHUNK = 128 << 10
 WEIGHT = 256
 """Bytes that an entry takes besides its data."""
 
+HOLD = 8
+"""Loop turns that readers are held for while each turn brings more: a write costs ten times what an entry does. The
+first turn without an entry ends it, so an agent that waits for anything is sent at once."""
+
+HELD = 16 << 10
+"""Bytes that end a hold."""
+
 PAGE = 64
 """Entries read from the store at once: each may be of 1 MiB."""
 
@@ -36,6 +43,7 @@ class RunLog:
         "_base",
         "_bytes",
         "_entries",
+        "_held",
         "_room",
         "_sleepers",
         "closed",
@@ -56,6 +64,8 @@ class RunLog:
         """Called when a reader falls asleep though there is more than it may see yet."""
         self._entries: list[Entry] = []
         self._base = 0
+        self._held = False
+        """Whether readers are held for a few turns because the agent is saying more."""
         self._bytes = 0
         """What the entries here weigh."""
         self._sleepers: list[asyncio.Future[None]] = []
@@ -68,8 +78,23 @@ class RunLog:
         self.last = entry.seq
         if not self.durable:
             self.visible = entry.seq
-            if self._sleepers:
-                self.wake()
+            if self._sleepers and not self._held:
+                self._hold_or_wake()
+
+    def _hold_or_wake(self) -> None:
+        """Wake readers for the first entry at once; later ones may hold for the turns the agent needs to say more."""
+        if self.last == 1:
+            self.wake()
+        else:
+            self._held = True
+            asyncio.get_running_loop().call_soon(self._look, 0, 0)  # the agent's own next step comes after this look
+
+    def _look(self, seen: int, turns: int) -> None:
+        if self.last != seen and turns < HOLD and self._bytes < HELD and not self.closed:
+            asyncio.get_running_loop().call_soon(self._look, self.last, turns + 1)
+        else:
+            self._held = False
+            self.wake()
 
     def skip_entry(self, entry: Entry) -> None:
         """Count an entry that nobody will read."""

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from agenthost.agents import AgentSource, AgentSpec, RunRequest
+from agenthost.agents import AgentSource, AgentSpec, RunContext, RunRequest
 from agenthost.auth import Principal
 from agenthost.config import Config
 from agenthost.host import Host
 from agenthost.protocols import native
 from agenthost.run import Run
 from agenthost.streaming import pump
+from agenthost.threads import ThreadKey
 
 T = TypeVar("T")
 
 ANN = Principal("ann", agents=("*",))
 BOB = Principal("bob", agents=("*",))
+
+SECRET = "sk-do-not-send-me"
+"""What no client may ever see."""
 
 PATIENCE = 20.0
 """Seconds after which a test that still waits has failed."""
@@ -111,3 +115,93 @@ async def idle(host: Host) -> None:
     admission = host.runs.admission
     assert (dict(admission._principals), admission._turns, admission._waiting) == ({}, {}, {})
     assert all((entry.running, entry.queued, entry.stuck) == (0, 0, 0) for entry in host.entries.values())
+
+
+async def speaks(ctx: RunContext) -> AsyncIterator[str]:
+    yield "hello "
+    yield ctx.prompt
+
+
+class Held:
+    """An agent that says a word, notes that it has begun, and waits until it is let go or cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.running = 0
+
+    async def run(self, ctx: RunContext) -> AsyncIterator[str]:
+        self.running += 1
+        self.begun.set()
+        try:
+            yield "begun "
+            await self.go.wait()
+            yield "ended"
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        finally:
+            self.running -= 1
+
+
+class Deaf:
+    """An agent that does not hear that it is cancelled, but for the end of the loop, and ends when it is let go."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.begun = 0
+        self.cancels = 0
+
+    async def run(self, ctx: RunContext) -> AsyncIterator[str]:
+        yield "begun"
+        self.begun += 1
+        cancels = 0
+        while not self.go.is_set() and cancels < 3:
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                cancels += 1
+                self.cancels += 1
+        yield "never sent"
+
+
+def thread(name: str = "t", prompt: str = "hello") -> RunRequest:
+    """What asks for a run on a thread."""
+    return RunRequest(prompt, thread_id=name)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until it holds, looking again and again."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def raising(kind: str, raised: BaseException, *, first: bool) -> Any:
+    """An agent of that kind (`generator`, `function`, `sync_…`) that raises it, before or after its first event."""
+
+    async def generator(ctx: RunContext) -> AsyncIterator[str]:
+        if not first:
+            yield "before"
+        raise raised
+        yield
+
+    async def function(ctx: RunContext) -> str:
+        raise raised
+
+    def sync_generator(ctx: RunContext) -> Iterator[str]:
+        if not first:
+            yield "before"
+        raise raised
+
+    def sync_function(ctx: RunContext) -> str:
+        raise raised
+
+    return locals()[kind]
+
+
+async def said(host: Host, name: str = "t", agent: str = "agent") -> list[tuple[str, str, str | None]]:
+    """What Ann's thread holds: role, text and status of each message."""
+    stored = await host.store.get_thread(ThreadKey("ann", agent, name))
+    return [(message.role, message.text, message.status) for message in stored.messages] if stored else []

@@ -320,6 +320,20 @@ def test_it_starts_on_first_use_with_a_loop_per_request() -> None:
     assert first.delete("/threads/t", headers=BEARER).json()["deleted"] is True
 
 
+def test_clients_in_threads_with_loops_of_their_own_do_not_disturb_each_other() -> None:
+    server = AgentServer(mirror, api_key=KEY)
+
+    def talk(number: int) -> None:
+        client = TestClient(server.app)
+        for turn in range(5):
+            body = {"prompt": str(turn), "thread_id": f"t{number}"}
+            said = client.post("/invoke", json=body, headers=BEARER).json()["output"]["messages"]
+            assert [text for role, text in said if role == "user"] == [str(past) for past in range(turn + 1)]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(talk, range(8)))
+
+
 def test_it_can_be_stopped_and_started_again(tmp_path: Path) -> None:
     server = AgentServer(say, api_key=KEY, store=f"sqlite:///{tmp_path}/threads.db")
     for number in range(3):

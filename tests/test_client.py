@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,9 @@ def _agent(name: str) -> str:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
     names = [name for name in NAMES if hasattr(actors, name)]
     text = key("ops", more="admin = true") + key("some", agents='["say"]') + "".join(map(_agent, names))
-    with Hosted(agents_toml(tmp_path_factory.mktemp("host"), text + '[agents.broken]\nuse = "no.py:agent"\n')) as served:
+    with Hosted(
+        agents_toml(tmp_path_factory.mktemp("host"), text + '[agents.broken]\nuse = "no.py:agent"\n')
+    ) as served:
         yield served
 
 
@@ -64,7 +65,14 @@ def test_stream_yields_every_event_as_it_is_on_the_wire(client: Client):
 
 
 def test_text_with_any_line_end_comes_back_the_same(client: Client):
-    pieces = ["a\nb", "c\r\nd\re", "f\u2028g\u2029h\x85i", "\x0b\x0c\x1c\x1d\x1e", "data: x\n\ndata: y", "日本 \U0001f600"]
+    pieces = [
+        "a\nb",
+        "c\r\nd\re",
+        "f\u2028g\u2029h\x85i",
+        "\x0b\x0c\x1c\x1d\x1e",
+        "data: x\n\ndata: y",
+        "日本 \U0001f600",
+    ]
     events = client.stream("pieces", "", input=pieces)
     assert [event["content"] for event in events if event["type"] == "model_chunk"] == pieces
 
@@ -138,7 +146,7 @@ def test_a_name_cannot_lead_to_another_path(client: Client):
 
 @pytest.mark.parametrize("api_key", ["", " ", "schlüssel-0123456789", "two\r\nx: lines-0123456789"])
 def test_a_key_that_cannot_be_sent_is_refused_without_repeating_it(api_key: str):
-    with pytest.raises(ValueError) as refused:  # noqa: PT011 - its text is what is looked at
+    with pytest.raises(ValueError) as refused:
         Client(api_key=api_key)
     assert str(refused.value) == "an API key is made of visible ASCII characters"
 

@@ -60,21 +60,21 @@ def load_error(found: AgentSpec) -> LoadError:
 
 
 def test_an_agent_is_the_entry_point_of_its_name_and_is_imported_only_by_load(site: Site) -> None:
-    site.install("acme-echo", "2.1", agents={"echo": "acme_echo:agent"}, modules={"acme_echo": AGENT})
-    found = spec(site, "echo")
+    site.install("acme-echo", "2.1", agents={"parrot": "acme_echo:agent"}, modules={"acme_echo": AGENT})
+    found = spec(site, "parrot")
     assert "acme_echo" not in sys.modules
-    assert (found.source.use, found.source.distribution, found.source.version) == ("echo", "acme-echo", "2.1")
+    assert (found.source.use, found.source.distribution, found.source.version) == ("parrot", "acme-echo", "2.1")
     assert found.source.label == "acme-echo 2.1"
     assert found.source.load() is import_module("acme_echo").agent
 
 
 def test_use_names_another_entry_point_and_one_may_be_served_twice(site: Site) -> None:
-    site.install("acme-echo", agents={"echo": "acme_echo:agent"}, modules={"acme_echo": AGENT})
+    site.install("acme-echo", agents={"parrot": "acme_echo:agent"}, modules={"acme_echo": AGENT})
     found = specs(
         site,
         {
-            "one": {"use": "echo", "settings": {"loud": True}},
-            "two": {"use": "acme_echo:echo", "settings": {"loud": False}},
+            "one": {"use": "parrot", "settings": {"loud": True}},
+            "two": {"use": "acme_echo:parrot", "settings": {"loud": False}},
         },
     )
     assert {name: one.source.label for name, one in found.items()} == {"one": "acme-echo 1.0", "two": "acme-echo 1.0"}
@@ -93,8 +93,8 @@ def test_a_distribution_with_that_entry_point_wins_over_a_module_with_that_attri
 
 
 def test_extras_of_an_entry_point_are_nothing_to_import(site: Site) -> None:
-    site.install("acme-echo", agents={"echo": "acme_echo:agent [fast]"}, modules={"acme_echo": AGENT})
-    assert spec(site, "echo").source.load() is import_module("acme_echo").agent
+    site.install("acme-echo", agents={"parrot": "acme_echo:agent [fast]"}, modules={"acme_echo": AGENT})
+    assert spec(site, "parrot").source.load() is import_module("acme_echo").agent
 
 
 def test_a_module_or_a_file_needs_no_packaging(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
@@ -57,7 +58,8 @@ def run_host(config: Config, options: Options, *, dev: bool, served: str = "") -
         app = create_app(config, dev=dev, access_log=access_log)
 
         def announce() -> None:
-            _announce(app, _url(config, listening), options, dev=dev, served=served)
+            gc.freeze()  # what a start has made stays: no later search for garbage goes through it
+            _announce(app, _url(listening), options, dev=dev, served=served)
 
         server = EndingServer(app, app.host, on_started=announce)
         with suppress(KeyboardInterrupt, SystemExit):  # how uvicorn passes a signal on, and gives up a start
@@ -71,9 +73,7 @@ def _stop_now(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _url(config: Config, listening: socket.socket) -> str:
-    if config.server.public_url:
-        return config.server.public_url.rstrip("/")
+def _url(listening: socket.socket) -> str:
     address, port = listening.getsockname()[:2]
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
@@ -99,8 +99,9 @@ class EndingServer(Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop, from a signal handler."""
+        if not self.should_exit:  # a second signal does not put off the end
+            self.ending.within(self._drain + PAST_DRAIN, FORCED)
         super().handle_exit(sig, frame)
-        self.ending.within(self._drain + PAST_DRAIN, FORCED)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop in order; after that only what hangs can be left."""

@@ -27,10 +27,11 @@ LOCAL_ONLY = (
 
 
 def start_summary(host: Host, url: str, *, dev: bool, served: str = "") -> str:
-    """The text for a terminal; `served` says where the agents come from where that is not agents.toml."""
+    """The text for a terminal; `url` is the bound address, `served` where agents come from if not from agents.toml."""
     source = served or (shown_path(host.config.path) if host.config.path else "no agents.toml")
     lines = [f"agenthost {own_version()} · {'dev' if dev else 'serve'} · {url} · {harmless(source)}", ""]
-    lines += _agents(sorted(host.entries.values(), key=lambda entry: entry.name), url)
+    called = url if dev else host.config.server.public_url.rstrip("/") or url
+    lines += _agents(sorted(host.entries.values(), key=lambda entry: entry.name), called)
     lines += ["", f"  store    {_store(host)}", f"  callers  {LOCAL_ONLY if dev else _callers(host)}"]
     for problem in host.plugins.problems:
         lines += ["", indent(harmless(problem.error.describe()), "  ")]

@@ -122,7 +122,10 @@ class App:
         public = exchange.method == "GET" and route in policy.public
         guard(exchange, policy, public=public)
         strictly_decoded(exchange)
-        await self.router.answer(exchange, Limited(receive, policy.max_body), send)
+        if b"content-length" not in exchange.headers or b"transfer-encoding" in exchange.headers:
+            # else its length is declared and checked, and the server holds the client to that
+            receive = Limited(receive, policy.max_body)
+        await self.router.answer(exchange, receive, send)
 
     async def _refuse(self, exchange: Exchange, error: HostError, send: Send) -> None:
         if not exchange.status:

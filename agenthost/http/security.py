@@ -115,8 +115,8 @@ def guard(exchange: Exchange, policy: Policy, *, public: bool) -> None:
     if unsafe:
         _same_site(headers, policy)
     _authenticate(exchange, policy, public=public)
-    if unsafe:
-        _body(headers, policy.max_body)
+    if _has_body(headers, policy.max_body) and unsafe:
+        _is_json(headers)
 
 
 def _believe_proxy(exchange: Exchange, policy: Policy) -> None:
@@ -237,18 +237,20 @@ def _principal(exchange: Exchange, policy: Policy, bearer: bytes | None) -> Prin
     return policy.anonymous
 
 
-def _body(headers: Mapping[bytes, bytes], max_body: int) -> None:
-    """Refuse a declared size over the limit, and a body that does not say it is JSON."""
+def _has_body(headers: Mapping[bytes, bytes], max_body: int) -> bool:
+    """Whether a body comes; raises `BodyTooLarge` for one whose declared size is over the limit."""
     length = headers.get(b"content-length")
-    if length is None and b"transfer-encoding" not in headers:
-        return
-    if length is not None:
-        if not length.isdigit():
-            raise BadRequest("Content-Length is not a number")
-        if len(length) > _LONGEST_LENGTH or int(length) > max_body:
-            raise BodyTooLarge(f"the body is larger than {max_body} bytes")
-        if length == b"0":
-            return
+    if length is None:
+        return b"transfer-encoding" in headers
+    if not length.isdigit():
+        raise BadRequest("Content-Length is not a number")
+    if len(length) > _LONGEST_LENGTH or int(length) > max_body:
+        raise BodyTooLarge(f"the body is larger than {max_body} bytes")
+    return length != b"0"
+
+
+def _is_json(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a body that does not say it is JSON."""
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
         raise UnsupportedMediaType("the body must be declared as application/json")

@@ -121,7 +121,9 @@ class Recorder:
             self._hot.find_key.execute(self._cursor, *job.request_key)
             for run_id, request_digest in self._cursor.fetchall():
                 return KeyTaken(run_id, request_digest)
-        failure = StoreError(f"the store cannot record this: {error}", hint="this is a mistake of agenthost's; report it")
+        failure = StoreError(
+            f"the store cannot record this: {error}", hint="this is a mistake of agenthost's; report it"
+        )
         failure.__cause__ = error
         return failure
 

@@ -74,6 +74,7 @@ runs = Table(
     Index("runs_of_principal", "agent", "principal", "id"),
     Index("runs_of_thread", "thread", "id"),
 )
+# PostgreSQL gets these two whole: naming its dialect here would import it at every start, for indexes that work anyway
 _keyed = runs.c.idempotency_key.is_not(None)
 Index(
     "runs_key",
@@ -82,10 +83,9 @@ Index(
     runs.c.idempotency_key,
     unique=True,
     sqlite_where=_keyed,
-    postgresql_where=_keyed,
 )
 _going = runs.c.ended.is_(None)
-Index("runs_going", runs.c.id, sqlite_where=_going, postgresql_where=_going)
+Index("runs_going", runs.c.id, sqlite_where=_going)
 
 events = Table(
     "events",

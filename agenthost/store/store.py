@@ -205,9 +205,9 @@ def _take_lock(database: Database) -> FileLock | None:
     path = database.path
     if path is None:
         return None
-    if not path.parent.is_dir():
-        raise StoreOpenError(f"{database.name} has no directory to be in", hint=f"mkdir -p {path.parent}")
     try:
+        if not path.parent.is_dir():
+            raise StoreOpenError(f"{database.name} has no directory to be in", hint=f"mkdir -p {path.parent}")
         return FileLock(path.with_name(path.name + ".lock"))
     except LockHeld as held:
         holder = f"process {held.pid}" if held.pid else "another process"

@@ -10,6 +10,8 @@ from tests.cli.conftest import Type
 from tests.commands import ECHO
 from tests.distributions import Site
 
+SEE_LIST = "\n  → `agenthost list` shows what is installed\n"
+
 
 def test_an_installed_agent_is_added_and_everything_else_stays(enter: Type, here: Path, site: Site):
     site.install("acme-billing", "2.1", agents={"billing": "acme_billing:agent"})
@@ -24,7 +26,9 @@ def test_an_installed_agent_is_added_and_everything_else_stays(enter: Type, here
 def test_the_file_is_made_where_there_is_none(enter: Type, here: Path, site: Site):
     site.install("acme-billing", "2.1", agents={"billing": "acme_billing:agent"})
     ended = enter("add", "billing", "--config", "mine.toml")
-    assert ended.out == "mine.toml: made, with [agents.billing] (acme-billing 2.1)\n  → agenthost dev --config mine.toml\n"
+    assert (
+        ended.out == "mine.toml: made, with [agents.billing] (acme-billing 2.1)\n  → agenthost dev --config mine.toml\n"
+    )
     assert (here / "mine.toml").read_text() == "[agents.billing]\n"
 
 
@@ -94,16 +98,8 @@ def test_a_module_is_added_without_importing_it(enter: Type, here: Path):
     ("use", "said"),
     [
         ("ap.py:agent", "there is no file 'ap.py' in {here}\n  → name it as seen from agents.toml\n"),
-        (
-            "nobodys",
-            "agent 'mine' is not installed: nothing that is installed is called 'nobodys'\n"
-            "  → `agenthost list` shows what is installed\n",
-        ),
-        (
-            "acme-billing:biling",
-            "agent 'mine' is not installed: acme-billing 2.1 has no agent 'biling'\n"
-            "  → `agenthost list` shows what is installed\n",
-        ),
+        ("nobodys", "agent 'mine' is not installed: nothing that is installed is called 'nobodys'" + SEE_LIST),
+        ("acme-billing:biling", "agent 'mine' is not installed: acme-billing 2.1 has no agent 'biling'" + SEE_LIST),
     ],
 )
 def test_a_use_that_leads_nowhere_is_refused(enter: Type, here: Path, site: Site, use: str, said: str):

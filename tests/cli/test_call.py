@@ -116,8 +116,7 @@ def test_where_nothing_answers_it_says_how_to_start_a_host(enter: Type):
     assert ended == Ended(
         1,
         "",
-        f"nothing answers at {url}\n"
-        "  → start a host: agenthost dev, or say where one is: --url or AGENTHOST_URL\n",
+        f"nothing answers at {url}\n  → start a host: agenthost dev, or say where one is: --url or AGENTHOST_URL\n",
     )
 
 

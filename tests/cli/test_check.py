@@ -68,16 +68,17 @@ def test_problems_of_plugins_discovery_and_loading_are_said_together_each_once(e
     )
     ended = enter("check")
     assert (ended.code, ended.out) == (1, "")
-    for said in (
+    plugin = (
         "plugin 'hooks' (acme-hooks 0.4) failed to load: ModuleNotFoundError: No module named 'not_there'\n"
-        '  → pip install not_there, or [plugins] block = ["acme-hooks"]\n',
+        '  → pip install not_there, or [plugins] block = ["acme-hooks"]\n'
+    )
+    agent = (
         "agent 'torch-user' (acme-torch 2.1) failed to load: ModuleNotFoundError: "
         "No module named 'torch_that_is_not_there'\n"
         "  → pip install torch_that_is_not_there, or set enabled = false under [agents.torch-user]\n"
-        "    Traceback (most recent call last):\n",
-        "agent 'gone' is not installed",
-        "agent 'unset' (app.py:Needy) ",
-    ):
+        "    Traceback (most recent call last):\n"
+    )
+    for said in (plugin, agent, "agent 'gone' is not installed", "agent 'unset' (app.py:Needy) "):
         assert ended.err.count(said) == 1, ended.err
     assert ended.err.endswith("\nagents.toml: 4 problems; 1 of 5 agents load\n")
 
@@ -92,7 +93,9 @@ def test_an_authenticator_that_fails_is_a_problem_and_the_agents_are_tried_all_t
     (here / "app.py").write_text(ECHO)
     ended = enter("check")
     assert ended.code == 1
-    assert ended.err.count("plugin 'badges' (acme-badges 0.4) failed in register_authenticators: ZeroDivisionError") == 1
+    assert (
+        ended.err.count("plugin 'badges' (acme-badges 0.4) failed in register_authenticators: ZeroDivisionError") == 1
+    )
     assert ended.err.endswith("\nagents.toml: 2 problems; 1 of 2 agents load\n")
 
 

@@ -56,10 +56,11 @@ def test_of_many_only_some_are_told():
 
 
 def test_where_nothing_is_installed_it_says_what_to_install():
-    assert what_to_add([]) == (
-        "no agent is installed",
+    what, line = what_to_add([])
+    assert what == "no agent is installed"
+    assert line == (
         "pip install agenthost-echo, then `agenthost add echo`; "
-        "or `agenthost dev FILE.py:OBJECT` for an agent in a file",
+        "or `agenthost dev FILE.py:OBJECT` for an agent in a file"
     )
 
 

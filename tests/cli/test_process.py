@@ -101,7 +101,9 @@ def test_stdout_that_nobody_reads_harms_nothing(tmp_path: Path):
 
 
 def test_runs_that_end_within_the_drain_complete(tmp_path: Path):
-    source = "import asyncio\nasync def agent(ctx):\n    yield 'begun '\n    await asyncio.sleep(0.5)\n    yield 'ended'\n"
+    source = (
+        "import asyncio\nasync def agent(ctx):\n    yield 'begun '\n    await asyncio.sleep(0.5)\n    yield 'ended'\n"
+    )
     with Serving("dev", cwd=_host(tmp_path, source)) as served, Wire(served.port) as wire:
         wire.send(request("POST", "/agents/app/stream", body={"prompt": "go"}))
         assert wire.head().status == 200
@@ -130,7 +132,9 @@ def test_an_endless_stream_gets_its_terminal_event_before_the_end(tmp_path: Path
 
 @pytest.mark.fault
 def test_a_blocked_loop_does_not_keep_it_from_ending(tmp_path: Path):
-    source = "import time\nasync def agent(ctx):\n    print('blocking', flush=True)\n    time.sleep(600)\n    yield 'x'\n"
+    source = (
+        "import time\nasync def agent(ctx):\n    print('blocking', flush=True)\n    time.sleep(600)\n    yield 'x'\n"
+    )
     with Serving("dev", cwd=_host(tmp_path, source, drain="200ms")) as served, Wire(served.port) as wire:
         wire.send(request("POST", "/agents/app/invoke", body={"prompt": "go"}))
         served.until(lambda: "blocking\n" in served.out)

@@ -171,9 +171,7 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_loaded(tmp_path: Pat
         port = taken.getsockname()[1]
         ended = agenthost("dev", "app.py:agent", "--port", str(port), cwd=tmp_path)
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == (
-        f"cannot listen on 127.0.0.1:{port}: Address already in use\n  → choose another with --port\n"
-    )
+    assert ended.err == (f"cannot listen on 127.0.0.1:{port}: Address already in use\n  → choose another with --port\n")
 
 
 def test_an_address_that_is_not_this_machines_is_refused(tmp_path: Path):

@@ -64,8 +64,8 @@ def test_every_agent_is_shown_with_its_state_its_address_and_why_not(config: Con
         f"  echo     ready     {URL}/agents/echo\n"
         "  old      disabled  enabled = false under [agents.old]\n\n"
         "  store    memory: nothing is kept when the host stops\n"
-        "  callers  everybody on this machine, without a key; put nothing in front of it (no proxy, tunnel or published "
-        "port): that takes `agenthost serve`\n"
+        "  callers  everybody on this machine, without a key; put nothing in front of it "
+        "(no proxy, tunnel or published port): that takes `agenthost serve`\n"
     )
 
 
@@ -127,6 +127,16 @@ def test_a_host_that_lets_anybody_in_says_so(tmp_path: Path):
 def test_the_store_is_named_by_its_file(tmp_path: Path):
     (tmp_path / "agents.toml").write_text('[store]\nurl = "sqlite:///mine.db"\n')
     assert f"\n  store    {tmp_path / 'mine.db'}\n" in _said(load_config(tmp_path / "agents.toml"))
+
+
+def test_agents_are_at_the_public_address_where_there_is_one_and_others_can_call(tmp_path: Path):
+    text = '[server]\npublic_url = "https://agents.example/base/"\n[store]\nurl = "memory:"\n'
+    (tmp_path / "agents.toml").write_text(text + key("one"))
+    config = load_config(tmp_path / "agents.toml")
+    said = _said(config, [_spec("echo")], dev=False)
+    assert f" · serve · {URL} · " in said
+    assert "  echo  ready     https://agents.example/base/agents/echo\n" in said
+    assert f"  echo  ready     {URL}/agents/echo\n" in _said(config, [_spec("echo")])
 
 
 def test_agents_that_are_not_agents_tomls_are_said_to_be_so(config: Config):

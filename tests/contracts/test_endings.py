@@ -14,9 +14,7 @@ from agenthost.errors import Cancelled, RunError
 from agenthost.events import SUCCESS_REASONS, Interrupt, ModelChunk, Result, Usage
 from agenthost.host import Host
 from agenthost.protocols.wire import invoke_reply
-from tests.agents_for_tests import ANN, events, hosting, idle, kinds, served, started, told, within
-
-SECRET = "sk-do-not-send-me"
+from tests.agents_for_tests import ANN, SECRET, events, hosting, idle, kinds, served, started, told, within
 
 
 async def says_nothing(ctx: RunContext) -> AsyncIterator[str]:

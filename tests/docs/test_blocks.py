@@ -249,15 +249,23 @@ async def _serves(app: Any) -> None:
 @each_page
 def test_what_a_page_types_prints_what_it_says(one: Page, tmp_path: Path):
     with Session(tmp_path) as session:
-        for block in one.blocks:
-            name = block.named("file")
-            if name is not None:
-                session.write(name, block.text)
-            if block.kind == "console":
-                for command in commands(block):
-                    printed = session.run(command)
-                    if not as_told(command, printed):
-                        pytest.fail(f"{block.shown}: $ {command.text}\nprinted\n{printed}\nnot\n{command.expected}")
+        _typed(one, session)
+
+
+def test_where_there_is_no_curl_its_stand_in_prints_the_same(tmp_path: Path):
+    with Session(tmp_path, stand_in=True) as session:
+        _typed(page("http.md"), session)
+
+
+def _typed(one: Page, session: Session) -> None:
+    for block in one.blocks:
+        name = block.named("file")
+        if name is not None:
+            session.write(name, block.text)
+        for command in commands(block) if block.kind == "console" else ():
+            printed = session.run(command)
+            if not as_told(command, printed):
+                pytest.fail(f"{block.shown}: $ {command.text}\nprinted\n{printed}\nnot\n{command.expected}")
 
 
 def test_what_is_installed_exists():

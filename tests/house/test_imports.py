@@ -12,7 +12,7 @@ HIDDEN: dict[str, set[str]] = {}
 BY_NAME = {
     "agenthost": {"__getattr__"},  # the table of public names: what makes `import agenthost` cheap
     "importing": {"load_module"},  # what an operator or a plugin named
-    "cli": {"Commands.get_command", "_print_version"},  # a command starts without what the others need
+    "cli": {"_imported"},  # a command starts without what the others need
 }
 """Functions that import a module by its name."""
 

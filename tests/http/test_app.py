@@ -16,7 +16,7 @@ from agenthost import create_app
 from agenthost.errors import AuthError, BodyTooLarge, ConfigError, StartError
 from agenthost.http.app import App, Limited
 from tests.serving import Foreign, Hosted, actors, agents_toml, bearer, key
-from tests.wire import ask
+from tests.wire import Wire, ask, request
 
 
 def test_a_host_without_a_key_is_not_made(tmp_path: Path) -> None:
@@ -140,6 +140,17 @@ def test_a_host_can_be_mounted_in_another_app(tmp_path: Path) -> None:
         assert schema["servers"] == [{"url": f"{base}/agents/say"}]
         card = ask(served.port, "GET", f"{base}/agents/say", bearer("root"), host="localhost:7").json
         assert card["url"] == f"http://localhost:7{base}/agents/say"
+
+
+def test_requests_that_do_not_wait_for_each_other_are_answered_in_order(hosted: Hosted) -> None:
+    with Wire(hosted.port) as wire:
+        for number in range(5):
+            path = ("invoke", "stream")[number % 2]
+            wire.send(request("POST", f"/agents/say/{path}", bearer("root"), {"prompt": f"number {number}"}))
+        wire.send(request("GET", "/agents/nobody", bearer("root")))
+        for number in range(5):
+            assert f"number {number}".encode() in wire.reply().body
+        assert wire.reply().status == 404
 
 
 def test_a_web_socket_is_closed(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.routing import Mount
 
+from agenthost.auth import Principal
 from agenthost.errors import Misdirected
+from agenthost.http.app import App
 from agenthost.http.security import Policy, addressed, host_name, is_loopback, read_headers
 from agenthost.protocols.exchange import Exchange
 from tests.distributions import Site
@@ -424,6 +427,18 @@ def register_authenticators(register):
 """
 
 
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    """Behind proxies on this machine and in 10.0.0.0/8; a principal is called like the address it comes from."""
+    folder = tmp_path_factory.mktemp("proxied")
+    server = 'trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]\n'
+    with Site(folder / "site") as site:
+        site.install("acme", plugins={"acme": "acme_addresses"}, modules={"acme_addresses": SHOWS_PEER})
+        path = agents_toml(folder, '[auth]\nuse = ["by-address"]\n' + actors("mirror"), server=server)
+        with Hosted(path) as host:
+            yield host
+
+
 @pytest.mark.parametrize(
     ("forwarded", "peer"),
     [
@@ -440,15 +455,10 @@ def register_authenticators(register):
         (["\xff\xfe"], "127.0.0.1"),
     ],
 )
-def test_the_peer_is_what_the_last_proxy_of_ours_says(tmp_path: Path, forwarded: list[str], peer: str) -> None:
-    server = 'trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]\n'
-    with Site(tmp_path / "site") as site:
-        site.install("acme", plugins={"acme": "acme_addresses"}, modules={"acme_addresses": SHOWS_PEER})
-        path = agents_toml(tmp_path, '[auth]\nuse = ["by-address"]\n' + actors("mirror"), server=server)
-        with Hosted(path) as host:
-            headers = [("x-forwarded-for", value) for value in forwarded]
-            reply = ask(host.port, "POST", "/agents/mirror/invoke", headers, {"prompt": ""})
-            assert reply.json["output"]["principal"] == peer
+def test_the_peer_is_what_the_last_proxy_of_ours_says(proxied: Hosted, forwarded: list[str], peer: str) -> None:
+    headers = [("x-forwarded-for", value) for value in forwarded]
+    reply = ask(proxied.port, "POST", "/agents/mirror/invoke", headers, {"prompt": ""})
+    assert reply.json["output"]["principal"] == peer
 
 
 def test_no_forwarded_address_is_believed_of_a_stranger(tmp_path: Path) -> None:
@@ -580,6 +590,82 @@ def test_the_limit_is_the_last_size_that_is_taken(tmp_path: Path, extra: int) ->
             wire.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
             chunked = wire.reply()
         assert declared.status == chunked.status == (413 if extra else 200)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS", "PUT", "POST"])
+def test_the_limit_holds_under_every_method_for_routes_of_plugins_too(tmp_path: Path, method: str) -> None:
+    with Site(tmp_path / "site") as site:
+        site.install("acme", plugins={"acme": "acme_reader"}, modules={"acme_reader": READS_ALL})
+        path = agents_toml(tmp_path, actors("say") + key("root"), server="max_body = 1000\n")
+        with Hosted(path) as host:
+            headers = {**bearer("root"), "content-type": "application/json"}
+            assert ask(host.port, method, "/acme-reader/x", headers, b"x" * 1000).body == b"1000"
+            assert ask(host.port, method, "/acme-reader/x", headers, b"x" * 1001).status == 413
+            with Wire(host.port) as wire:
+                chunks = b"3e8\r\n" + b"x" * 1000 + b"\r\n1\r\nx\r\n0\r\n\r\n"
+                wire.send(request(method, "/acme-reader/x", {**headers, "transfer-encoding": "chunked"}) + chunks)
+                assert wire.reply().status == 413
+
+
+def test_a_body_with_two_lengths_is_counted_whatever_the_server_thinks_of_it() -> None:
+    """uvicorn's parser refuses it; others follow the chunks."""
+
+    async def main() -> int:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"x" * 600, "more_body": True}
+
+        app = App(Bare(), Reading(), Policy(anonymous=Principal("p"), max_body=1000))  # type: ignore[arg-type]  # all it asks of a host
+        headers = [
+            (b"content-length", b"5"),
+            (b"transfer-encoding", b"chunked"),
+            (b"content-type", b"application/json"),
+        ]
+        await app({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive, send)
+        status: int = sent[0]["status"]
+        return status
+
+    assert asyncio.run(main()) == 413
+
+
+class Bare:
+    """A host without dialects."""
+
+    dialects: Mapping[str, Any] = {}
+
+
+class Reading:
+    """A router whose every route reads its whole body."""
+
+    def locate(self, exchange: Exchange) -> str:
+        return exchange.path
+
+    async def answer(self, _exchange: Exchange, receive: Any, _send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+
+READS_ALL = """
+from agenthost.hookspecs import Dialect, hookimpl
+
+async def reader(scope, receive, send):
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = str(size).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+@hookimpl
+def register_protocols(register):
+    register(Dialect("acme-reader", prefix="/acme-reader", endpoints=lambda host, agent: reader, scope="host"))
+"""
 
 
 @pytest.mark.parametrize("length", ["-1", "abc", "9" * 18, "9" * 25, "9" * 5000, "1e3", "0x10", " ", ""])

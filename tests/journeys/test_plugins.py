@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -89,7 +88,8 @@ def test_of_two_agents_the_broken_one_is_named_and_the_other_is_served(tmp_path:
         assert (
             "  broken  failed    agent 'broken' (acme-broken 0.9) failed to load: "
             "ModuleNotFoundError: No module named 'torch_that_is_not_there'\n"
-            "                      → pip install torch_that_is_not_there, or set enabled = false under [agents.broken]\n"
+            "                      → pip install torch_that_is_not_there, "
+            "or set enabled = false under [agents.broken]\n"
             f"  shout   ready     {served.url}/agents/shout\n"
         ) in served.err
         assert _said(served, "shout", "all is well") == "ALL!IS!WELL!"
@@ -98,7 +98,7 @@ def test_of_two_agents_the_broken_one_is_named_and_the_other_is_served(tmp_path:
 
 
 @pytest.fixture
-def python(tmp_path: Path) -> Iterator[Path]:
+def python(tmp_path: Path) -> Path:
     """The Python of an environment in which agenthost is installed, as pip does it, and nothing else of ours."""
     made = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(made)], check=True, timeout=PATIENCE)
@@ -111,7 +111,7 @@ def python(tmp_path: Path) -> Iterator[Path]:
     (below / "dependencies.pth").write_text("\n".join(entry for entry in sys.path if "site-packages" in entry))
     done = _pip(path, "install", "--no-deps", "--no-build-isolation", str(ROOT))
     assert done.returncode == 0, done.stderr
-    yield path
+    return path
 
 
 def _pip(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

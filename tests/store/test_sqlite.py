@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -142,13 +144,13 @@ def test_a_directory_in_the_files_place_is_refused(open_store, path):
 
 
 @pytest.fixture
-def public(tmp_path_factory: pytest.TempPathFactory):
-    """A directory that every user can reach."""
-    folder = tmp_path_factory.mktemp("public")
-    for one in (folder, *folder.parents):
-        if one.name.startswith(("pytest-", "public")):
-            one.chmod(one.stat().st_mode | 0o055)
-    return folder
+def public():
+    """A directory that every user can reach; pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp()).resolve()
+    folder.chmod(0o777)
+    yield folder
+    folder.chmod(0o777)
+    shutil.rmtree(folder)
 
 
 def test_a_directory_or_file_that_cannot_be_written_is_refused(child, public, open_store):
@@ -167,3 +169,6 @@ def test_a_directory_or_file_that_cannot_be_written_is_refused(child, public, op
     assert other.line() == f"the store {path} cannot be created or opened: Permission denied"
     assert other.line() == hint
     assert path.read_bytes() == content
+    public.chmod(0o700)
+    other = child(AS_NOBODY, f"sqlite:///{path}")
+    assert other.line() == f"the store {path} cannot be created or opened: Permission denied"
