@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sized
 
 from agenthost.agents import Emit
 from agenthost.endings import keep_interrupt
@@ -12,6 +12,12 @@ from agenthost.run import Run
 
 TURN = 8
 """Ready events after which the loop gets a turn: an agent that never waits must not starve the others."""
+
+CROWD = 32
+"""Runs going at once from which on each says less in a turn: a new one waits while all of them have theirs."""
+
+CROWDED_TURN = 2
+"""Ready events a turn in a crowd."""
 
 
 LARGE = 4 << 10
@@ -22,15 +28,18 @@ class RunOver(Exception):
     """Raised to whoever goes on emitting entries of a run that is over."""
 
 
-def emitter(run: Run) -> Emit:
-    """Make what takes a run's entries. It raises `RunOver` once the run is over, `BadEvent` after a `Result`."""
+def emitter(run: Run, going: Sized) -> Emit:
+    """Make what takes a run's entries; `going` are the runs of this host.
+
+    It raises `RunOver` once the run is over, `BadEvent` after a `Result`.
+    """
     outcome, run_log, recorder = run.outcome, run.log, run.recorder
     say, fold = outcome.say, outcome.add
     keep_entry = run_log.skip_entry if run.fold_only else run_log.add
-    since_turn = 0
+    left = CROWDED_TURN
 
     def emit(entry: Entry) -> Awaitable[None] | None:
-        nonlocal since_turn
+        nonlocal left
         if run.closing or outcome.last_word:
             _after_the_end(run, entry)
         _seq, kind, data, event = entry
@@ -44,10 +53,10 @@ def emitter(run: Run) -> Emit:
             keep_entry(entry)
             if recorder is not None:
                 recorder.add(entry)
-        since_turn += 1
-        if since_turn < TURN and len(data) < LARGE and (recorder is None or not recorder.behind):
+        left -= 1
+        if left and len(data) < LARGE and (recorder is None or not recorder.behind):
             return None
-        since_turn = 0
+        left = TURN if len(going) < CROWD else CROWDED_TURN
         return _breathe(run)
 
     return emit

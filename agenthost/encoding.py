@@ -101,7 +101,7 @@ def encode_event(seq: int, event: Event | str) -> Entry:
             raise _too_large("model_chunk")
         return _new(Entry, (seq, "model_chunk", data, event))
     event = _checked(event)
-    if isinstance(event, Result) and event.output is None and (event.message is None or event.message.isascii()):
+    if isinstance(event, Result) and event.output is None and f"{event.message or ''}{event.reason}".isascii():
         return _new(Entry, (seq, "result", b"", event))  # it is not logged, and there is nothing in it to refuse
     kind = event.wire_type if isinstance(event, Custom) else event.kind
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agenthost.agents import AgentEntry, AgentSpec, Placement
@@ -193,7 +194,8 @@ class Host:
         """A slow plugin has arrived (on its own thread): agents that failed for want of it are tried again."""
         log.info("plugin '%s' (%s) arrived late: %s", plugin.name, plugin.label, plugin.state)
         if self.started:
-            self._loop.call_soon_threadsafe(self._look_again)
+            with suppress(RuntimeError):  # the loop is closed: it came too late for this host
+                self._loop.call_soon_threadsafe(self._look_again)
 
     def _look_again(self) -> None:
         if self._specs is not None or self.runs.stopping:

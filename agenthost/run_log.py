@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from agenthost.errors import StoreError
 from agenthost.events import Entry
 
-UNREAD = 1 << 20
-"""Bytes an ephemeral log holds for its reader before the run waits."""
+UNREAD = 768 << 10
+"""Bytes an ephemeral log holds for its reader before the run waits; with what is under way, 1 MB a stream."""
 
 KEPT = 1 << 20
 """Bytes a durable log keeps in memory."""

@@ -204,7 +204,7 @@ class Runs:
         failure: BaseException | None = None
         assert run.ref is not None  # a serving entry has one
         try:
-            await run.ref.run(ctx, emitter(run))
+            await run.ref.run(ctx, emitter(run, self.going))
         except RunOver:
             pass
         except BaseException as raised:  # noqa: BLE001 - also SystemExit and CancelledError: they end the run only

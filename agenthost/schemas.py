@@ -25,13 +25,16 @@ def input_check(schema: Mapping[str, Any]) -> Callable[[Any], str | None]:
         if error is None:
             return None
         rule, expected = _rule(schema, error.schema_path)
-        return f"input{_place(error.schema_path)} does not meet '{rule}'{expected}"
+        return f"input{_place(getattr(error, 'evaluation_path', error.schema_path))} does not meet '{rule}'{expected}"
 
     return check
 
 
 def _place(schema_path: Sequence[str | int]) -> str:
-    """Where in the value, spelled from the schema's own words: a caller's keys are never sent back."""
+    """Where in the value, spelled from the schema's own words: a caller's keys are never sent back.
+
+    The path of evaluation goes through every `$ref`; older releases know only where the rule stands.
+    """
     steps = []
     names = iter(schema_path)
     for step in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -322,10 +323,8 @@ def test_whatever_comes_and_goes_nothing_stays_counted(
         async with hosting(served(gated, concurrency=slots, queue=queue, on_busy_thread=policy)) as host:
 
             async def start(thread_id: str | None) -> None:
-                try:
+                with contextlib.suppress(TooManyRuns, AgentOverloaded, ThreadBusy, Cancelled):
                     runs.append(await started(host, RunRequest("hi", thread_id=thread_id), caller=caller))
-                except (TooManyRuns, AgentOverloaded, ThreadBusy, Cancelled):
-                    pass
 
             starting: list[asyncio.Task[None]] = []
             for action, thread_id, place in actions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -277,10 +278,8 @@ def test_a_cancel_goes_down_to_the_last_callee(depth: int) -> None:
 def test_a_child_whose_caller_does_not_hear_its_cancel_is_cancelled_when_the_caller_ends() -> None:
     async def shields(ctx: RunContext) -> str:
         child = asyncio.ensure_future(ctx.call("held"))
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(child)
-        except asyncio.CancelledError:
-            pass
         children.append(child)
         return "ended without it"
 

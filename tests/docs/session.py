@@ -193,7 +193,9 @@ class Session:
         """The environment of every command: this Python's agenthost first, none of its settings, no colours."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTHOST_", "LOCUS_"))}
         path = os.pathsep.join([str(self._tools), str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**kept, "PATH": path, "NO_COLOR": "1", "COLUMNS": "120", "LC_ALL": "C.UTF-8"}
+        settled = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "120", "LC_ALL": "C.UTF-8"}
+        running = {"AGENTHOST_URL": f"http://127.0.0.1:{self.port}"} if self._server is not None else {}
+        return {**kept, **settled, **running}
 
     def write(self, name: str, text: str) -> None:
         """Put a file into the folder; the port it names is the running server's."""

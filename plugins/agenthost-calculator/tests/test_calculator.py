@@ -15,7 +15,6 @@ from agenthost import (
     Artifact,
     Custom,
     Event,
-    Message,
     ModelChunk,
     Principal,
     Result,

@@ -1,0 +1,164 @@
+"""A host in a process of its own, over real sockets: a thousand runs leave nothing, bad ones end alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.serving import Process, actors, agents_toml
+from tests.wire import Wire, ask, request
+
+STUBBORN = """
+import asyncio
+import sys
+import threading
+import time
+
+
+async def leaves(ctx):
+    yield "bye"
+    sys.exit(3)
+
+
+async def interrupts(ctx):
+    raise KeyboardInterrupt
+    yield
+
+
+def leaves_from_a_thread(ctx):
+    sys.exit(3)
+
+
+async def recurses(ctx):
+    def deeper():
+        return deeper()
+    yield deeper()
+
+
+async def deaf(ctx):
+    yield "begun"
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+
+async def floods(ctx):
+    while True:
+        yield "x" * 1000
+
+
+async def speaks(ctx):
+    yield ctx.prompt
+"""
+
+
+def agents(folder: Path, *names: str, more: str = "") -> str:
+    """`[agents.*]` tables for the functions above, written to a file beside agents.toml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stubborn.py").write_text(STUBBORN)
+    return "".join(f'[agents.{name.replace("_", "-")}]\nuse = "stubborn.py:{name}"\n{more}\n' for name in names)
+
+
+def seen(pid: int) -> tuple[int, int]:
+    """How many descriptors and threads a process has."""
+    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    status = Path(f"/proc/{pid}/status").read_text()
+    return descriptors, int(status.partition("Threads:")[2].split()[0])
+
+
+def some_of_everything(port: int, times: int) -> None:
+    """Runs that answer, stream, fail, are kept in threads, and are left by their client: five each time."""
+    for place in range(times):
+        with Wire(port) as wire:
+            body = {"prompt": "hello", **({"thread_id": f"t{place % 7}"} if place % 3 == 0 else {})}
+            assert wire.ask("POST", "/agents/say/invoke", body=body).status == 200
+            assert wire.ask("POST", "/agents/everything/stream", body=body).frames[-1].data == "[DONE]"
+            assert wire.ask("POST", "/agents/fail/invoke", body=body).status == 500
+            assert wire.ask("POST", "/agents/fail/stream", body={"prompt": "later"}).status == 200
+            wire.ask("POST", "/agents/structured/invoke", body={"input": {"item": "x"}})
+        if place % 4 == 0:
+            with Wire(port) as leaving:
+                leaving.send(request("POST", "/agents/hold/stream", body={"prompt": "leaving"}))
+                assert leaving.head().status == 200
+
+
+@pytest.mark.fault
+def test_a_thousand_runs_leave_no_descriptor_no_thread_and_no_memory(tmp_path: Path) -> None:
+    text = actors("say", "everything", "fail", "Structured", "hold")
+    with Process(agents_toml(tmp_path, text, store=f"sqlite:///{tmp_path}/store.db"), dev=True) as host:
+        some_of_everything(host.port, 60)
+        before, memory = seen(host.pid), host.resident()
+        some_of_everything(host.port, 200)
+        deadline = time.monotonic() + 20
+        while (after := seen(host.pid)) != before and time.monotonic() < deadline:
+            time.sleep(0.05)  # connections that were left are closed when the host notices
+        assert abs(after[0] - before[0]) <= 2, "descriptors"
+        assert abs(after[1] - before[1]) <= 2, "threads"
+        assert host.resident() - memory <= 10 << 20
+
+
+@pytest.mark.parametrize("name", ["leaves", "interrupts", "leaves-from-a-thread", "recurses"])
+def test_an_agent_that_would_end_the_process_ends_its_run_alone(tmp_path: Path, name: str) -> None:
+    text = agents(tmp_path, "leaves", "interrupts", "leaves_from_a_thread", "recurses", "speaks")
+    with Process(agents_toml(tmp_path, text), dev=True) as host:
+        for _ in range(3):
+            invoked = ask(host.port, "POST", f"/agents/{name}/invoke", body={"prompt": "x"})
+            assert (invoked.status, invoked.json["code"], invoked.json["detail"]) == (
+                500,
+                "agent_error",
+                "The agent failed",
+            )
+            assert invoked.json["run_id"] == invoked["x-run-id"]
+            streamed = ask(host.port, "POST", f"/agents/{name}/stream", body={"prompt": "x"})
+            assert streamed.status == 200
+            end = streamed.frames[-2].json
+            assert (end["type"], end["error"], end["code"]) == ("error", "internal error", "agent_error")
+            assert ask(host.port, "POST", "/agents/speaks/invoke", body={"prompt": "alive"}).json["message"] == "alive"
+
+
+def test_a_run_that_is_over_its_time_ends_on_the_wire_whatever_its_agent_does(tmp_path: Path) -> None:
+    text = agents(tmp_path, "deaf", more='timeout = "300ms"') + agents(tmp_path, "speaks")
+    with Process(agents_toml(tmp_path, text), dev=True) as host:
+        before = time.monotonic()
+        invoked = ask(host.port, "POST", "/agents/deaf/invoke", body={"prompt": "x"})
+        assert time.monotonic() - before < 0.3 + 0.5 + 0.25
+        assert (invoked.status, invoked.json["code"], invoked.json["detail"]) == (
+            504,
+            "timeout",
+            "The run took too long",
+        )
+        streamed = ask(host.port, "POST", "/agents/deaf/stream", body={"prompt": "x"})
+        assert [frame.event for frame in streamed.frames] == ["model_chunk", "error", "message"]
+        assert ask(host.port, "POST", "/agents/speaks/invoke", body={"prompt": "alive"}).status == 200
+
+
+def test_a_client_that_reads_nothing_costs_little_and_its_leaving_ends_the_flood(tmp_path: Path) -> None:
+    with Process(agents_toml(tmp_path, agents(tmp_path, "floods", "speaks")), dev=True) as host:
+        with Wire(host.port) as warm:
+            warm.send(request("POST", "/agents/floods/stream", body={"prompt": ""}))
+            assert warm.head().status == 200
+            next(warm.chunks())
+        memory = host.resident()
+        silent = []
+        for _ in range(10):
+            wire = Wire(host.port)
+            wire.send(request("POST", "/agents/floods/stream", body={"prompt": ""}))
+            silent.append(wire)
+        try:
+            answered = threading.Event()
+            for _ in range(20):
+                assert ask(host.port, "POST", "/agents/speaks/invoke", body={"prompt": "hi"}).seconds < 5
+                answered.wait(0.05)
+            assert host.resident() - memory < 10 * (5 << 18), "a megabyte each, and a quarter for the allocator"
+        finally:
+            for wire in silent:
+                wire.socket.close()
+        deadline = time.monotonic() + 10
+        while ask(host.port, "GET", "/health").json["runs"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert ask(host.port, "GET", "/health").json["runs"] == 0

@@ -1,0 +1,377 @@
+"""Name → served agent and its state: one that cannot be loaded is a state with a reason, and the others serve."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import pytest
+
+from agenthost import registry
+from agenthost.adapters import _SHAPES
+from agenthost.agents import AgentInfo, AgentSource, AgentSpec, RunContext
+from agenthost.errors import LoadError
+from agenthost.hookspecs import hookimpl
+from agenthost.registry import RETRIES
+from tests.agents_for_tests import hosting, kinds, served, speaks, told, until, within
+
+
+def specified(load: Callable[[], Any], name: str = "agent", **fields: Any) -> AgentSpec:
+    source = AgentSource(use="acme", load=load, distribution="acme-agents", version="2.1")
+    return AgentSpec(name=name, source=source, **fields)
+
+
+def failing(raised: BaseException) -> Callable[[], Any]:
+    def load() -> Any:
+        raise raised
+
+    return load
+
+
+def reason(spec: AgentSpec, *others: Any, **options: Any) -> LoadError:
+    """Why this agent has failed; another one, next to it, serves."""
+
+    async def main() -> LoadError:
+        async with hosting(spec, served(speaks, "other"), *others, **options) as host:
+            entry = host.entries["agent"]
+            assert entry.state == "failed"
+            assert not entry.serving
+            assert entry.retry_at is not None
+            assert kinds(await told(host, agent="other"))[-1] == "done"
+            assert isinstance(entry.reason, LoadError)
+            return entry.reason
+
+    return asyncio.run(main())
+
+
+WHO = "agent 'agent' (acme-agents 2.1) "
+OFF = "set enabled = false under [agents.agent]"
+
+FAILURES: list[tuple[Any, str, str]] = [
+    (
+        specified(failing(ModuleNotFoundError("No module named 'torch'", name="torch"))),
+        "failed to load: ModuleNotFoundError: No module named 'torch'",
+        f"pip install torch, or {OFF}",
+    ),
+    (specified(failing(SystemExit(3))), "failed to load: SystemExit: 3", f"let it not end the process, or {OFF}"),
+    (specified(failing(asyncio.CancelledError())), "failed to load: CancelledError", OFF),
+    (
+        specified(lambda: 42),
+        "is nothing the host can run: got an object of builtins.int",
+        _SHAPES,
+    ),
+    (
+        specified(lambda: speaks, protocols=("native", "soap", "gopher")),
+        "needs a protocol that is not installed: soap, gopher",
+        "install its plugin, or take it out of protocols under [agents.agent]",
+    ),
+    (
+        specified(lambda: speaks, placement="cloud"),
+        "asks for placement 'cloud', which is not installed",
+        "one of: in-process",
+    ),
+    (
+        specified(lambda: BadSchema),
+        "has an input_schema that is not a JSON Schema: ",
+        f"correct it, or {OFF}",
+    ),
+]
+
+
+class BadSchema:
+    input_schema: ClassVar[dict[str, Any]] = {"type": "nonsense"}
+    left = 0
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            type(self).left += 1
+
+    async def run(self, ctx: RunContext) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(("spec", "problem", "hint"), FAILURES, ids=[row[1][:40] for row in FAILURES])
+def test_an_agent_that_cannot_be_loaded_is_failed_with_whose_it_is_and_what_to_do(
+    spec: AgentSpec, problem: str, hint: str
+) -> None:
+    found = reason(spec)
+    assert found.message.startswith(WHO + problem)
+    assert found.hint == hint
+    assert (found.distribution, found.version) == ("acme-agents", "2.1")
+
+
+def test_an_agent_that_is_refused_after_its_lifespan_was_entered_leaves_it() -> None:
+    BadSchema.left = 0
+    reason(specified(lambda: BadSchema))
+    assert BadSchema.left >= 1
+
+
+class Lives:
+    """An agent whose lifespan does what it is told."""
+
+    def __init__(self, enter: Any = None, leave: Any = None) -> None:
+        self._enter, self._leave = enter, leave
+        self.entered = 0
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self.entered += 1
+        if self._enter is not None:
+            await self._enter()
+        yield
+        if self._leave is not None:
+            await self._leave()
+
+    async def run(self, ctx: RunContext) -> str:
+        return "alive"
+
+
+async def refuses() -> None:
+    raise OSError("no route to database")
+
+
+async def exits() -> None:
+    raise SystemExit(1)
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+def test_a_lifespan_that_fails_is_this_agents_failure() -> None:
+    assert reason(specified(lambda: Lives(refuses))).message == WHO + "failed to load: OSError: no route to database"
+    assert reason(specified(lambda: Lives(exits))).message == WHO + "failed to load: RuntimeError: SystemExit(1)"
+
+
+def test_a_lifespan_that_hangs_is_out_of_time() -> None:
+    found = reason(specified(lambda: Lives(hangs), load_timeout=0.1))
+    assert found.message == WHO + "took longer than its load_timeout of 0.1 s to load"
+    assert found.hint == f"correct it, or {OFF}"
+
+
+def test_an_import_that_hangs_is_out_of_time_and_keeps_nobody_waiting() -> None:
+    gate = threading.Event()
+
+    def load() -> Any:
+        gate.wait(20)
+        return speaks
+
+    before = time.monotonic()
+    found = reason(specified(load, load_timeout=0.1))
+    gate.set()
+    assert "0.1 s" in found.message
+    assert time.monotonic() - before < 5
+
+
+@pytest.mark.parametrize("leave", [refuses, exits])
+def test_a_lifespan_that_fails_on_the_way_out_is_logged_and_the_others_leave(
+    leave: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Lives()
+
+    async def main() -> None:
+        async with hosting(served(Lives(leave=leave)), served(other, "other")) as host:
+            assert (await told(host))[-1]["message"] == "alive"
+            entries = dict(host.entries)
+        assert {entry.state for entry in entries.values()} == {"unloaded"}
+        assert all(entry.ref is None for entry in entries.values())
+
+    asyncio.run(main())
+    assert "agent 'agent' failed while closing: " in caplog.text
+
+
+def test_a_lifespan_that_hangs_on_the_way_out_is_given_up() -> None:
+    async def main() -> None:
+        async with hosting(served(Lives(leave=hangs))) as host:
+            before = time.monotonic()
+            await within(host.registry.close(0.1))
+            assert time.monotonic() - before < 2
+            assert host.entries["agent"].state == "unloaded"
+
+    asyncio.run(main())
+
+
+def test_a_load_that_fails_is_tried_again_with_back_off_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(registry, "RETRIES", (0.02, 0.04, 0.06))
+    tries: list[float] = []
+
+    def load() -> Any:
+        tries.append(time.monotonic())
+        if len(tries) < 4:
+            raise OSError("not yet")
+        return speaks
+
+    async def main() -> None:
+        async with hosting(specified(load)) as host:
+            entry = host.entries["agent"]
+            await until(lambda: entry.serving)
+            assert (entry.reason, entry.retry_at) == (None, None)
+            assert kinds(await told(host))[-1] == "done"
+
+    with caplog.at_level("INFO", "agenthost"):
+        asyncio.run(main())
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    assert [round(pause, 3) >= least for pause, least in zip(pauses, (0.02, 0.04, 0.06), strict=True)] == [True] * 3
+    assert caplog.text.count("failed to load: OSError: not yet") == 1
+
+
+def test_a_load_that_fails_for_good_stays_failed_until_it_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "RETRIES", (0.01,))
+    well = False
+
+    def load() -> Any:
+        if well:
+            return speaks
+        raise OSError("no")
+
+    async def main() -> None:
+        nonlocal well
+        spec = specified(load)
+        async with hosting(spec) as host:
+            await until(lambda: host.entries["agent"].retry_at is None)
+            assert host.entries["agent"].state == "failed"
+            well = True
+            await asyncio.sleep(0.05)  # five times the pause between tries
+            assert host.entries["agent"].state == "failed"
+            host.registry.put(spec)
+            await until(lambda: host.entries["agent"].serving)
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_is_asked_for_again_is_not_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "RETRIES", (0.02,) * 50)
+    tries = 0
+    well = False
+    lives = Lives()
+
+    def load() -> Any:
+        nonlocal tries
+        tries += 1
+        if well:
+            return lives
+        raise OSError("no")
+
+    async def main() -> None:
+        nonlocal well
+        async with hosting(specified(load)) as host:
+            former = host.entries["agent"]
+            well = True
+            host.registry.put(former.spec)
+            await until(lambda: host.entries["agent"].serving)
+            await asyncio.sleep(0.1)  # five times the pause between tries
+            assert (former.serving, lives.entered) == (False, 1), "the former one has been given up"
+
+    asyncio.run(main())
+
+
+def test_the_pauses_between_tries_grow_to_a_minute() -> None:
+    assert RETRIES == (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+
+
+def test_a_loading_agent_is_listed_as_loading_and_does_not_keep_the_others_from_serving() -> None:
+    gate = threading.Event()
+
+    def load() -> Any:
+        gate.wait(20)
+        return speaks
+
+    async def main() -> None:
+        async with hosting(served(speaks)) as host:
+            entry = host.registry.put(specified(load, "slow"))
+            assert entry.state == "loading"
+            assert kinds(await told(host))[-1] == "done"
+            gate.set()
+            await until(lambda: entry.serving)
+
+    asyncio.run(main())
+
+
+def test_a_disabled_agent_is_only_listed() -> None:
+    async def main() -> None:
+        loads: list[int] = []
+        async with hosting(specified(lambda: loads.append(1), enabled=False)) as host:
+            assert (host.entries["agent"].state, loads) == ("disabled", [])
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_discovery_could_not_find_is_failed_with_what_discovery_said() -> None:
+    problem = LoadError("agent 'agent': nothing by that name", hint="pip install it")
+
+    async def main() -> None:
+        loads: list[int] = []
+        async with hosting(specified(lambda: loads.append(1), problem=problem)) as host:
+            entry = host.entries["agent"]
+            assert (entry.state, entry.reason, entry.retry_at, loads) == ("failed", problem, None, [])
+
+    asyncio.run(main())
+
+
+def test_a_host_that_stops_while_agents_load_waits_for_none_of_them() -> None:
+    async def main() -> None:
+        before = time.monotonic()
+        async with hosting(served(speaks)) as host:
+            host.registry.put(specified(lambda: Lives(hangs), "slow"))
+            host.registry.put(specified(failing(OSError("no")), "broken"))
+            await until(lambda: host.entries["broken"].state == "failed")
+        assert time.monotonic() - before < 5
+
+    asyncio.run(main())
+
+
+class Placed:
+    """A plugin that brings a place whose agents do what it says."""
+
+    def __init__(self, raised: BaseException | None = None) -> None:
+        self.raised = raised
+        self.opened: list[str] = []
+
+    @hookimpl
+    def register_placements(self, register: Any) -> None:
+        register("moon", self)
+
+    async def open(self, spec: AgentSpec) -> Any:
+        self.opened.append(spec.name)
+        if self.raised is not None:
+            raise self.raised
+        return self
+
+    info = AgentInfo(title="On the moon")
+
+    async def close(self, grace: float) -> None:
+        raise OSError("stuck on the moon")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [(OSError("no air"), "OSError: no air"), (SystemExit(2), "SystemExit: 2"),
+     (asyncio.CancelledError(), "CancelledError"), (TimeoutError("slow"), "TimeoutError: slow")],
+)  # fmt: skip
+def test_whatever_a_placement_raises_is_its_agents_failure(raised: BaseException, said: str) -> None:
+    found = reason(specified(lambda: speaks, placement="moon"), builtins=(Placed(raised),))
+    assert found.message == f"{WHO}failed to load: {said}"
+
+
+def test_an_agent_is_opened_by_the_placement_it_asks_for_and_closed_with_the_host(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        placed = Placed()
+        async with hosting(specified(lambda: None, placement="moon"), builtins=(placed,)) as host:
+            entry = host.entries["agent"]
+            assert (entry.state, entry.title, placed.opened) == ("ready", "On the moon", ["agent"])
+        assert entry.state == "unloaded"
+
+    asyncio.run(main())
+    assert "agent 'agent' failed while closing: OSError: stuck on the moon" in caplog.text
