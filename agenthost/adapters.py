@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
@@ -117,7 +117,7 @@ def _adapt(found: Any, spec: AgentSpec, adapters: Sequence[Adapter], made_by: tu
         raise _refused(spec, f"got {_named(found)}")
     if _is_factory(found):
         return _adapt(_call(found, settings, spec), spec, adapters, (*made_by, found))
-    return Adapted(_runner(found, spec), info or _info(found), settings, once=_once(found))
+    return Adapted(_runner(found, spec), _limited(info or _info(found), found), settings, once=_once(found))
 
 
 def _adapter_for(found: Any, spec: AgentSpec, adapters: Sequence[Adapter]) -> Adapter | None:
@@ -230,7 +230,7 @@ def _kind(function: Any) -> str:
 def _object_agent(found: Any, body: Any, info: AgentInfo | None, settings: Any, spec: AgentSpec) -> Adapted:
     return Adapted(
         _runner(body, spec),
-        info or _info(found),
+        _limited(info or _info(found), body),
         settings,
         once=_once(body),
         lifespan=_power(found, "lifespan"),
@@ -283,6 +283,12 @@ def _runner(function: Any, spec: AgentSpec) -> _Run:
 def _as_run(function: Any) -> _Run:
     run: _Run = function
     return run
+
+
+def _limited(info: AgentInfo, function: Any) -> AgentInfo:
+    """What the agent says of itself, and how many runs its threads allow where it needs a thread for each."""
+    blocks = _kind(function) in {"generator", "function"} and not _says_async(function)
+    return replace(info, max_runs=MAX_BLOCKING) if blocks else info
 
 
 def _says_async(function: Any) -> bool:

@@ -82,12 +82,15 @@ class Admission:
         run.waits = asyncio.get_running_loop().create_future()
         turn.waiting.append(run)
         try:
-            await run.waits
-        except BaseException:
+            async with asyncio.timeout(run.entry.spec.timeout):
+                await run.waits
+        except BaseException as left:
             if run in turn.waiting:
                 turn.waiting.remove(run)
             elif _granted(run.waits):
                 self.leave_turn(key)  # the turn came in the same moment as the cancel
+            if isinstance(left, TimeoutError):
+                raise ThreadBusy("the run on this thread did not end in time", retry_after=RETRY_AFTER) from None
             raise
 
     def leave_turn(self, key: ThreadKey) -> None:
@@ -107,7 +110,7 @@ class Admission:
     async def take_slot(self, run: Run, *, wait: bool = True) -> None:
         """Take one of the agent's slots, or wait in its queue; raises `AgentOverloaded` when that is full too."""
         entry = run.entry
-        if entry.running < entry.spec.concurrency and not entry.queued:
+        if entry.running < entry.slots and not entry.queued:
             entry.running += 1
             return
         if not wait or entry.queued >= entry.spec.queue:

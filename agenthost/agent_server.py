@@ -15,24 +15,28 @@ import hashlib
 import inspect
 import logging
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
-import uvicorn
 from fastapi import FastAPI, Request
+from uvicorn.config import LOGGING_CONFIG
 
 from agenthost.agents import AgentEntry, AgentSource, AgentSpec, RunRequest
 from agenthost.api_keys import ApiKeys, digest
 from agenthost.auth import Principal
-from agenthost.config import Config, StoreConfig
+from agenthost.config import Config, ServerConfig, StoreConfig
 from agenthost.events import Entry, one_line
 from agenthost.host import Host
 from agenthost.http.agent_app import HANDLERS, mount
 from agenthost.http.app import App
 from agenthost.http.security import Policy, is_loopback, is_token
+from agenthost.http.server import Server, listen
 from agenthost.protocols import native
 from agenthost.protocols.exchange import Exchange, Receive, Scope, Send, exchange_of
 from agenthost.streaming import data_frame
@@ -48,6 +52,15 @@ SHORT_KEY = 16
 
 LOADED_WITHIN = 30.0
 """Seconds that the first request waits for the agent to load."""
+
+DRAIN = 5.0
+"""Seconds that a stop leaves to runs: containers are given 10 before they are killed."""
+
+LIKE_UVICORN: dict[str, Any] = {"log_config": LOGGING_CONFIG, "access_log": True, "proxy_headers": True}
+"""Where `run` does as uvicorn does, and the host's own server does not."""
+
+NOT_STARTED = 3
+"""Exit code where the application does not start; uvicorn's."""
 
 AGENT = "agent"
 """The agent's name in threads, logs and metrics."""
@@ -96,12 +109,12 @@ class AgentServer:
         spec = AgentSpec(
             name=AGENT, source=AgentSource(use=_use(agent), load=lambda: agent), title=title, description=description
         )
-        config = Config(store=StoreConfig(url=store))
-
-        def host() -> Host:
-            return _LoneHost(config, builtins=(native,), specs=(spec,))
-
-        self.app: FastAPI = _Application(host, self._policy(), metadata_resolver, title, description)
+        config = Config(server=ServerConfig(drain=DRAIN), store=StoreConfig(url=store))
+        make_host = partial(
+            _LoneHost, config, builtins=(native,), specs=(spec,), hooks=("register_adapters",), authenticating=False
+        )
+        self._application = _Application(make_host, self._policy(), metadata_resolver, title, description)
+        self.app: FastAPI = self._application
 
     def _policy(self) -> Policy:
         public = frozenset({"/health"})
@@ -112,13 +125,21 @@ class AgentServer:
         return Policy(authenticators=(ApiKeys([(digest(self._api_key), principal)]),), public=public)
 
     def run(self, host: str = "127.0.0.1", port: int = 8000, **settings: Any) -> None:
-        """Serve with uvicorn until stopped; `settings` are uvicorn's. Raises `RuntimeError` for an open address."""
+        """Serve with uvicorn until stopped; a stop ends what runs first. `settings` are what `uvicorn.Config` takes.
+
+        Raises `RuntimeError` for an open address, `StartError` for one that cannot be listened on.
+        """
         if self._api_key is None and not self._allow_unauthenticated and not is_loopback(host):
             raise RuntimeError(
                 f"Refusing to bind AgentServer to {host!r} without an API key: set AGENTHOST_API_KEY, pass api_key=, "
                 "or pass allow_unauthenticated=True where something in front of it authenticates"
             )
-        uvicorn.run(self.app, host=host, port=port, **settings)
+        server = Server(self.app, self._application.lone_host, **{**LIKE_UVICORN, **settings})
+        bound_by_uvicorn = server.config.uds is not None or server.config.fd is not None
+        with ExitStack() as held, suppress(KeyboardInterrupt):  # how Ctrl+C is passed on, once all has ended
+            server.run(sockets=None if bound_by_uvicorn else [held.enter_context(closing(listen(host, port)))])
+        if not server.started:
+            sys.exit(NOT_STARTED)
 
 
 def _use(agent: Any) -> str:
@@ -179,6 +200,11 @@ class _Application(FastAPI):
             else:
                 await asyncio.sleep(0.01)
         return host
+
+    @property
+    def lone_host(self) -> Host:
+        """The host that serves, or will."""
+        return self._layers.host
 
     def locate(self, exchange: Exchange) -> str:
         """What the public table calls this route."""

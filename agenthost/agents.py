@@ -240,6 +240,8 @@ class AgentInfo:
     output_schema: Mapping[str, Any] | None = None
     resumable: bool = False
     keeps_threads: bool = False
+    max_runs: int | None = None
+    """How many of its runs can be going at once, where the agent itself has a limit (a blocking one: its threads)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,12 @@ class AgentEntry:
     def name(self) -> str:
         """The name in agents.toml, which is the name in every address."""
         return self.spec.name
+
+    @property
+    def slots(self) -> int:
+        """Runs that may be going at once: `concurrency`, or fewer where the agent itself cannot."""
+        own = self.info.max_runs
+        return self.spec.concurrency if own is None else min(own, self.spec.concurrency)
 
     @property
     def serving(self) -> bool:

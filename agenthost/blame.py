@@ -62,8 +62,13 @@ def summary(error: BaseException) -> str:
         text = str(error).strip()
     except Exception:  # noqa: BLE001 - an exception's own __str__ may fail in any way
         text = "(its text cannot be read)"
-    line = text.splitlines()[0][:MAX_REASON] if text else ""
+    line = encodable(text.splitlines()[0][:MAX_REASON]) if text else ""
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def encodable(text: str) -> str:
+    """Return `text` with its lone surrogates (file names that are not UTF-8) spelled out, so that it can be sent."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def remedy(error: BaseException) -> str:

@@ -51,6 +51,8 @@ async def call(start: Start, lookup: Lookup, caller: Run, name: str, request: Ru
     except RequestError as refused:
         raise AgentUnavailable(f"agent '{name}' cannot take a call now: {refused.message}") from refused
     caller.children.add(child)
+    if caller.released:
+        child.cancel(Cancelled("the run that called it ended"))
     try:
         result = await child.result()
     except asyncio.CancelledError:

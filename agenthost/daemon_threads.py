@@ -31,14 +31,27 @@ class DaemonThreads:
         self._threads = 0
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Run `job` on a thread; it must not raise."""
+        """Run `job` on a thread; it must not raise. Raises `RuntimeError` where no thread can be had at all."""
         with self._change:
             self._jobs.append(job)
             if self._idle >= len(self._jobs):
                 self._change.notify()
-            elif self._threads < self._limit:
-                self._threads += 1
-                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                return
+            if self._threads >= self._limit:
+                return
+            self._threads += 1
+        try:
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        except RuntimeError:
+            self._undo(job)
+            raise
+
+    def _undo(self, job: Callable[[], None]) -> None:
+        """The thread did not start: forget it, and its job unless another thread has taken that."""
+        with self._change:
+            self._threads -= 1
+            if job in self._jobs:
+                self._jobs.remove(job)
 
     def _work(self) -> None:
         while True:

@@ -24,6 +24,10 @@ LARGE = 4 << 10
 """Bytes of one entry from which on the room left is looked at before the next turn."""
 
 
+MAX_TEXT = 64 << 20
+"""Bytes of all the events of one run: its message is their text joined, and goes into one event and one row."""
+
+
 class RunOver(Exception):
     """Raised to whoever goes on emitting entries of a run that is over."""
 
@@ -36,13 +40,16 @@ def emitter(run: Run, going: Sized) -> Emit:
     outcome, run_log, recorder = run.outcome, run.log, run.recorder
     say, fold = outcome.say, outcome.add
     keep_entry = run_log.skip_entry if run.fold_only else run_log.add
-    left = CROWDED_TURN
+    left, room = CROWDED_TURN, MAX_TEXT
 
     def emit(entry: Entry) -> Awaitable[None] | None:
-        nonlocal left
+        nonlocal left, room
         if run.closing or outcome.last_word:
             _after_the_end(run, entry)
         _seq, kind, data, event = entry
+        room -= len(data)
+        if room < 0:
+            raise bad_event(f"events of more than {MAX_TEXT >> 20} MiB in one run")
         if type(event) is str:
             say(event)
         else:

@@ -37,20 +37,17 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | 
 def encode_json(value: Any) -> bytes:
     """Encode by the rules of `events.json_value`; raises `NotJSON`."""
     try:
-        data = orjson.dumps(value, default=json_value, option=_OPTIONS)
-        if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
-            json_value(value)  # orjson's own limit is another one
+        return orjson.dumps(value, default=json_value, option=_OPTIONS)
     except TypeError:
-        data = orjson.dumps(_decided(value))
-    return data
+        return _decided(value)
 
 
-def _decided(value: Any) -> Any:
-    """What orjson would not take, as plain values; raises `NotJSON` naming what it is."""
+def _decided(value: Any) -> bytes:
+    """What orjson would not take, by way of plain values; raises `NotJSON` naming what it is."""
     try:
-        return json_value(value)
-    except RecursionError:
-        raise NotJSON("nested too deeply") from None
+        return orjson.dumps(json_value(value))
+    except (RecursionError, TypeError):
+        raise NotJSON(f"more than {MAX_DEPTH} levels deep") from None
 
 
 def _chunk(event: Any) -> str | None:

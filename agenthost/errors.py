@@ -23,7 +23,7 @@ an agent, a path or a traceback), else it sees the class's `title`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from agenthost.events import Interrupt
@@ -232,6 +232,12 @@ class RunError(HostError):
     title = "The run failed"
     run_id: str | None = None
     correlation_id: str | None = None
+
+    def again(self) -> Self:
+        """A copy to raise. Raised itself, the error a run keeps would hold the frames that hold the run."""
+        fresh = type(self).__new__(type(self), *self.args)
+        fresh.__dict__.update(self.__dict__)
+        return fresh
 
 
 class AgentError(RunError):

@@ -21,8 +21,8 @@ from agenthost.errors import BadEvent
 MAX_EVENT = 1 << 20
 """Bytes of one encoded event."""
 
-MAX_DEPTH = 250
-"""Levels of nesting in one JSON value."""
+MAX_DEPTH = 254
+"""Levels of nesting in one JSON value: orjson's own limit, so that one look at a value is enough."""
 
 SUCCESS_REASONS = frozenset({"complete", "confidence_met", "terminal_tool"})
 """The reasons of a `Done` that count as success (Locus 3.0.1's set); any other means the agent gave up by itself."""

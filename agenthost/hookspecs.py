@@ -142,7 +142,8 @@ def register_authenticators(register: RegisterAuthenticator, config: Any) -> Non
 
     When: at start and at each reload.
     Arguments: `register(name, authenticator)`; `config`, the frozen configuration.
-    On failure: the host refuses to start: a door whose lock is broken stays shut.
+    On failure: the host refuses to start: a door whose lock is broken stays shut. `agenthost dev` and `AgentServer`,
+    which ask no authenticator, go on.
     Example:
 
         @hookimpl

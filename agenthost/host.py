@@ -13,6 +13,7 @@ from agenthost.api_keys import ApiKeys, digest
 from agenthost.auth import Authenticator, Principal
 from agenthost.blame import summary
 from agenthost.config import Config
+from agenthost.contained_tasks import contain_tasks
 from agenthost.discovery import discover
 from agenthost.errors import AgentNotReady, AuthError, ConfigError, Forbidden, HostError, NotFound
 from agenthost.health import agent_report, not_ready
@@ -20,7 +21,7 @@ from agenthost.hookspecs import Adapter, Dialect, RegisterAuthenticator, Registe
 from agenthost.importing import Importer
 from agenthost.lifespans import LifespanTask
 from agenthost.placement.in_process import InProcess
-from agenthost.plugins import Plugin, Plugins
+from agenthost.plugins import ALL_HOOKS, Plugin, Plugins
 from agenthost.registry import Registry
 from agenthost.runs import Runs
 from agenthost.store import Store
@@ -79,11 +80,18 @@ class Host:
     """One host. `prepare` does what may refuse the start and needs no loop, `start` and `stop` run on one.
 
     `builtins` are hook implementations of the street (the native dialect); `specs`, where given, takes the place of
-    discovery: exactly those agents are served.
+    discovery: exactly those agents are served. `hooks` are those of installed plugins that are called. Without
+    `authenticating` nobody is told apart by authenticators, so none is chosen and a broken one refuses nothing.
     """
 
     def __init__(
-        self, config: Config, *, builtins: Sequence[object] = (), specs: Sequence[AgentSpec] | None = None
+        self,
+        config: Config,
+        *,
+        builtins: Sequence[object] = (),
+        specs: Sequence[AgentSpec] | None = None,
+        hooks: Collection[str] = ALL_HOOKS,
+        authenticating: bool = True,
     ) -> None:
         self.config = config
         self.plugins = Plugins(config.plugins.block)
@@ -95,9 +103,13 @@ class Host:
         self.runs: Runs
         self._builtins = (Builtins(self.importer, self._adapters), *builtins)
         self._specs = specs
+        self._hooks = hooks
+        self._authenticating = authenticating
         self._lifespans: list[LifespanTask] = []
         self._dialects: tuple[Any, Mapping[str, Dialect]] = (None, {})
-        self._broken_dialects: set[str] = set()
+        self._tried_dialects: set[str] = set()
+        self._entered_dialects: set[str] | None = None
+        self._welcomes: set[asyncio.Task[None]] = set()
         self._loaded = False
         self._prepared = False
         self.started = False
@@ -118,19 +130,35 @@ class Host:
 
     @property
     def dialects(self) -> Mapping[str, Dialect]:
-        """Every dialect that is installed and has started, by name; a new mapping only when a plugin came."""
+        """Every dialect that is installed and, from the start on, whose lifespan was entered, by name.
+
+        A new mapping only when that changes.
+        """
         registered = self.plugins.dialects
         if registered is not self._dialects[0]:
-            serving = {name: one.value for name, one in registered.items() if name not in self._broken_dialects}
-            self._dialects = (registered, serving)
+            entered = registered if self._entered_dialects is None else self._entered_dialects
+            self._dialects = (registered, {name: one.value for name, one in registered.items() if name in entered})
         return self._dialects[1]
+
+    def protocol_failed(self, dialect: Dialect, raised: BaseException, failed: str) -> None:
+        """Log, once, that a dialect is left out, with whose it is, and add it to the plugins' problems."""
+        error = self.plugins.protocol_failed(dialect.name, raised, failed)
+        if error is not None:
+            log.error("%s", error.describe() + (f"\n{error.traceback}" if error.traceback else ""))
 
     def load(self) -> None:
         """Load plugins and choose authenticators; opens nothing. Raises `StartError`, once plugins are loaded."""
         if not self._loaded:
             self._loaded = True
-            self.plugins.load(self.config, importer=self.importer, builtins=self._builtins, on_late=self._plugin_came)
-        self.authenticators = self._chosen_authenticators()
+            self.plugins.load(
+                self.config,
+                importer=self.importer,
+                builtins=self._builtins,
+                hooks=self._hooks,
+                on_late=self._plugin_came,
+            )
+        if self._authenticating:
+            self.authenticators = self._chosen_authenticators()
 
     def prepare(self) -> None:
         """Load plugins, check authenticators, open the store; raises `StartError`. Idempotent."""
@@ -142,11 +170,13 @@ class Host:
         self._prepared = True
 
     def _chosen_authenticators(self) -> tuple[Authenticator, ...]:
+        wanted = self.config.auth.use
+        self.plugins.wait_until(lambda: all(name in self.plugins.authenticators for name in wanted))
         problem = self.plugins.authenticator_problem
         if problem is not None:
             raise AuthError(problem.error.message, hint=problem.error.hint)
         chosen = []
-        for name in self.config.auth.use:
+        for name in wanted:
             found = self.plugins.authenticators.get(name)
             if found is None:
                 raise self._no_authenticator(name)
@@ -164,31 +194,45 @@ class Host:
         """Recover the store, begin to load every agent, and wait up to `settle` seconds for those that are quick."""
         self.prepare()
         self._loop = asyncio.get_running_loop()
+        contain_tasks(self._loop)
         await self.store.recover(frozenset())
         pending = self.plugins.pending
         specs = discover(self.config, self.plugins) if self._specs is None else self._specs
-        await asyncio.gather(*map(self._enter_dialect, self.dialects.values()))
+        self._entered_dialects = set()
+        await self._enter_dialects()
         self.registry.start(specs)
         await self.registry.settled(settle)
         self.started = True
         if pending:
             self._look_again()
 
+    async def _enter_dialects(self) -> None:
+        """Enter the lifespans of dialects that are new, side by side, and serve those that were entered."""
+        new = [one.value for name, one in self.plugins.dialects.items() if name not in self._tried_dialects]
+        self._tried_dialects |= {dialect.name for dialect in new}
+        if new:
+            await asyncio.gather(*map(self._enter_dialect, new))
+            self._dialects = (None, {})
+
     async def _enter_dialect(self, dialect: Dialect) -> None:
         """Enter a dialect's lifespan; one that fails, or takes as long as no agent may, is a dialect that is absent."""
         make = dialect.lifespan
+        assert self._entered_dialects is not None
         if make is None:
+            self._entered_dialects.add(dialect.name)
             return
         task = LifespanTask(f"protocol {dialect.name}", lambda: make(self))
         try:
             async with asyncio.timeout(self.config.defaults.load_timeout):
                 await task.enter()
-        except Exception as raised:  # noqa: BLE001 - whatever a plugin raises, the other dialects are served
-            self._broken_dialects.add(dialect.name)
-            self._dialects = (None, {})
-            log.error("protocol '%s' did not start and is not served: %s", dialect.name, summary(raised))
+        except BaseException as raised:  # whatever a plugin raises, the other dialects are served
+            current = asyncio.current_task()
+            if isinstance(raised, asyncio.CancelledError) and current is not None and current.cancelling():
+                raise  # the host's own start is given up; a dialect may raise the same by itself
+            self.protocol_failed(dialect, raised, "did not start and is not served")
         else:
             self._lifespans.append(task)
+            self._entered_dialects.add(dialect.name)
 
     def _plugin_came(self, plugin: Plugin) -> None:
         """A slow plugin has arrived (on its own thread): agents that failed for want of it are tried again."""
@@ -198,7 +242,21 @@ class Host:
                 self._loop.call_soon_threadsafe(self._look_again)
 
     def _look_again(self) -> None:
-        if self._specs is not None or self.runs.stopping:
+        if self.runs.stopping:
+            return
+        self._retry_failed()
+        if self.plugins.dialects.keys() - self._tried_dialects:
+            welcome = self._loop.create_task(self._welcome(), name="late protocols")
+            self._welcomes.add(welcome)
+            welcome.add_done_callback(self._welcomes.discard)
+
+    async def _welcome(self) -> None:
+        """Serve the dialects of a late plugin, and try the agents again that may have failed for want of them."""
+        await self._enter_dialects()
+        self._retry_failed()
+
+    def _retry_failed(self) -> None:
+        if self._specs is not None:
             return
         for spec in discover(self.config, self.plugins):
             entry = self.entries.get(spec.name)
@@ -210,6 +268,9 @@ class Host:
         if not self._prepared:
             return
         await self.runs.stop(self.config.server.drain if drain is None else drain)
+        for welcome in tuple(self._welcomes):
+            welcome.cancel()
+            await asyncio.wait((welcome,), timeout=CLOSE_GRACE)
         await self.registry.close(CLOSE_GRACE)
         for lifespan in reversed(self._lifespans):
             failure = await lifespan.leave(CLOSE_GRACE)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from agenthost.contained_tasks import inside_an_agent
+
 
 class LifespanTask:
     """Enters a context manager, reports, waits to be told, leaves it; always in the one task."""
@@ -41,6 +43,7 @@ class LifespanTask:
         return None if self._task.cancelled() else self._task.exception()
 
     async def _live(self) -> None:
+        inside_an_agent()
         try:
             async with self._make():
                 if not self._entered.done():

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 PluginState = Literal["loaded", "loading", "failed", "blocked"]
 
+ALL_HOOKS = tuple(REGISTRARS)
+
 
 @dataclass(frozen=True, slots=True)
 class Registered(Generic[T]):
@@ -79,6 +81,11 @@ class Plugin:
         otherwise = f'[plugins] block = ["{self.distribution}"]' if self.turn else ""
         return Blame(f"plugin {self.name!r} ({self.label})", self.distribution, self.version, otherwise)
 
+    def owns(self, registered: Registered[Any]) -> bool:
+        """Whether this plugin registered that."""
+        offers = self.outcome.offers.values()
+        return any(registered.value is offered.get(registered.name) for offered in offers)
+
     def with_outcome(self, outcome: Outcome) -> Plugin:
         """Return this plugin after its hooks were called."""
         return replace(self, state="loaded" if outcome.hooks else "failed", outcome=outcome)
@@ -107,7 +114,9 @@ class Plugins:
         self.dialects: Mapping[str, Registered[Dialect]] = {}
         self.placements: Mapping[str, Registered[Placement]] = {}
         self._plugins: list[Plugin] = []
+        self._reported: dict[str, PluginProblem] = {}
         self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
 
     def load(
         self,
@@ -116,7 +125,7 @@ class Plugins:
         importer: Importer,
         builtins: Sequence[object] = (),
         timeout: float = 30.0,
-        hooks: Collection[str] = tuple(REGISTRARS),
+        hooks: Collection[str] = ALL_HOOKS,
         installed: bool = True,
         on_late: Callable[[Plugin], None] | None = None,
     ) -> None:
@@ -124,11 +133,11 @@ class Plugins:
 
         Blocks, once per object, and returns at most the importer's patience after the last quick plugin. A slower one
         is `loading`: what it registers within `timeout` seconds is added when it comes, else it is a problem; either
-        way `on_late(plugin)` is then called, in another thread. `hooks` are those that are called: a worker wants
-        `register_adapters` alone. Without `installed` only the built-ins count, and no metadata is read.
+        way `on_late(plugin)` is then called, in another thread. `hooks` are those of installed plugins that are called:
+        a worker wants `register_adapters` alone. Without `installed` only the built-ins count, and no metadata is read.
         """
         self.declared = scan() if installed else Declarations()
-        plugins = [_built_in(builtin, config, hooks) for builtin in builtins]
+        plugins = [_built_in(builtin, config) for builtin in builtins]
         going: dict[int, Future[Outcome]] = {}
         for entry in self.declared.plugins:
             blocked = normalise(entry.distribution) in self.blocked
@@ -152,6 +161,24 @@ class Plugins:
     def pending(self) -> list[Plugin]:
         """The plugins that are still being imported."""
         return [plugin for plugin in self._plugins if plugin.state == "loading"]
+
+    def wait_until(self, found: Callable[[], bool]) -> None:
+        """Block until `found()`, or until no plugin is being imported any more; each has its time limit."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: found() or not self.pending)
+
+    def protocol_failed(self, name: str, raised: BaseException, failed: str) -> LoadError | None:
+        """Add the failure of a registered dialect to the problems; None where the same has been told before."""
+        with self._lock:
+            registered = self.dialects[name]
+            plugin = next(plugin for plugin in self._plugins if plugin.owns(registered))
+            subject = f"protocol '{name}' ({registered.label})"
+            error = replace(plugin.blame, subject=subject).error(raised, failed=failed)
+            if error.message in self._reported:
+                return None
+            self._reported[error.message] = problem = _problem(plugin, "register_protocols", error)
+            self.problems = [*self.problems, problem]
+        return error
 
     @property
     def authenticator_problem(self) -> PluginProblem | None:
@@ -211,6 +238,7 @@ class Plugins:
             plugin = replace(self._plugins[index].with_result(future), turn=turn)
             self._plugins[index] = plugin
             self._publish()
+            self._arrived.notify_all()
         if on_late is not None:
             on_late(plugin)
 
@@ -228,15 +256,41 @@ class Plugins:
         self.agents = agents
         self.adapters = _settle(self._plugins, "register_adapters", "adapter", problems)
         self.authenticators = _settle(self._plugins, "register_authenticators", "authenticator", problems)
-        self.dialects = _settle(self._plugins, "register_protocols", "protocol", problems)
+        self.dialects = self._apart(_settle(self._plugins, "register_protocols", "protocol", problems), problems)
         self.placements = _settle(self._plugins, "register_placements", "placement", problems)
-        self.problems = problems
+        self.problems = [*problems, *self._reported.values()]
+
+    def _apart(
+        self, dialects: Mapping[str, Registered[Dialect]], problems: list[PluginProblem]
+    ) -> Mapping[str, Registered[Dialect]]:
+        """Return the dialects whose addresses are theirs alone: built-ins keep theirs, then the first by name does."""
+        turns = {name: next(one.turn for one in self._plugins if one.owns(it)) for name, it in dialects.items()}
+        kept: dict[str, Registered[Dialect]] = {}
+        for name in sorted(dialects, key=lambda name: (turns[name], name)):
+            offer = dialects[name]
+            holder = next((other for other in kept.values() if _overlap(other.value, offer.value)), None)
+            if holder is None:
+                kept[name] = offer
+                continue
+            plugin = next(plugin for plugin in self._plugins if plugin.owns(offer))
+            reason = f"prefix {offer.value.prefix!r} is taken by protocol {holder.name!r} ({holder.label})"
+            error = plugin.blame.error(reason, "give it another prefix", failed=f"cannot register protocol {name!r}")
+            problems.append(_problem(plugin, "register_protocols", error))
+        return kept
 
 
-def _built_in(builtin: object, config: Any, hooks: Collection[str]) -> Plugin:
+def _overlap(one: Dialect, other: Dialect) -> bool:
+    """Whether a path could be both dialects' by their prefixes; '' holds only what its routes name."""
+    if one.scope != other.scope or not (one.prefix and other.prefix):
+        return one.scope == other.scope and one.prefix == other.prefix
+    first, second = f"{one.prefix}/", f"{other.prefix}/"
+    return first.startswith(second) or second.startswith(first)
+
+
+def _built_in(builtin: object, config: Any) -> Plugin:
     module = getattr(builtin, "__name__", type(builtin).__name__)
     plugin = Plugin(module.rpartition(".")[2], module, PROJECT, own_version(), "loading", turn=0)
-    return plugin.with_outcome(call_hooks(builtin, plugin.name, plugin.blame, config, hooks))
+    return plugin.with_outcome(call_hooks(builtin, plugin.name, plugin.blame, config, ALL_HOOKS))
 
 
 @cache

@@ -22,6 +22,13 @@ from agenthost.hookspecs import PROJECT, Adapter, Dialect
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+OWN_ADDRESSES: Mapping[str, tuple[str, ...]] = {
+    "agent": ("/docs", "/health", "/invoke", "/openapi.json", "/stream", "/threads"),
+    "host": ("/agents", "/docs", "/health", "/metrics", "/openapi.json", "/plugins"),
+}
+"""By scope, the addresses that the host answers itself: no dialect stands at one of them or below."""
 
 
 class Registrar(Generic[T]):
@@ -110,12 +117,35 @@ class ProtocolRegistrar(Registrar[Dialect]):
     what = "a protocol"
 
     def __call__(self, dialect: Dialect) -> None:
-        """Keep a `Dialect` under its name."""
+        """Keep a `Dialect` under its name, once all that routing will read of it has been looked at."""
         self.need(dialect, isinstance(dialect, Dialect), "a Dialect")
         self.need(dialect.endpoints, callable(dialect.endpoints), "served by a function, endpoints(host, agent)")
         if dialect.scope not in {"agent", "host"}:
             raise ValueError(f"protocol {dialect.name!r} has scope {dialect.scope!r}; it is 'agent' or 'host'")
+        for given, wanted in ((dialect.lifespan, "lifespan(host)"), (dialect.render_error, "render_error(error, id)")):
+            self.need(given, given is None or callable(given), f"given a function as {wanted}")
+        self._check_prefix(dialect)
+        self._check_fast(dialect)
         self.add(dialect.name, dialect)
+
+    def _check_prefix(self, dialect: Dialect) -> None:
+        prefix: object = dialect.prefix
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise ValueError(f"protocol {dialect.name!r} has prefix {prefix!r}; it is '' or like '/{dialect.name}'")
+        for own in OWN_ADDRESSES[dialect.scope]:
+            if f"{prefix}/".startswith(f"{own}/"):
+                raise ValueError(f"protocol {dialect.name!r} has prefix {prefix!r}, and {own!r} is the host's own")
+
+    def _check_fast(self, dialect: Dialect) -> None:
+        fast: Any = dialect.fast
+        self.need(fast, isinstance(fast, Mapping), "given its fast handlers as a mapping")
+        for key, handler in fast.items():
+            pair = key if isinstance(key, tuple) and len(key) == 2 else (None, None)
+            method, path = (word if isinstance(word, str) else "?" for word in pair)
+            below = path.startswith("/") or (path == "" and dialect.prefix != "")
+            if not (method.isalpha() and method.isupper() and below):
+                raise ValueError(f"protocol {dialect.name!r} has fast handler {key!r}; it is like ('POST', '/path')")
+            self.need(handler, callable(handler), f"answered at {key!r} by a function")
 
 
 class PlacementRegistrar(Registrar[Placement]):

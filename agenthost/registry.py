@@ -10,14 +10,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
-from agenthost.agents import AgentEntry, AgentRef, AgentSpec, Placement
-from agenthost.blame import summary
+from agenthost.agents import AgentEntry, AgentInfo, AgentRef, AgentSpec, Placement
+from agenthost.blame import encodable, summary
 from agenthost.errors import HostError, LoadError
+from agenthost.events import NotJSON, json_value
 from agenthost.schemas import input_check
 
 RETRIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 """Seconds between attempts to load an agent that failed; after the last it stays failed until it is asked for again."""
+
+TURN = 2.0
+"""Seconds by which each agent that is loading may hold up the others: imports take turns of a second."""
 
 LEAVE = 5.0
 """Seconds that an agent which cannot be served after all has to leave its lifespan."""
@@ -85,7 +90,7 @@ class Registry:
 
     async def _try(self, entry: AgentEntry) -> HostError | None:
         spec = entry.spec
-        limit = asyncio.timeout(spec.load_timeout)
+        limit = asyncio.timeout(self.outer_limit(spec))
         try:
             async with limit:
                 ref = await self._placement(spec).open(spec)
@@ -98,13 +103,39 @@ class Registry:
                 raise
             return self._blamed(spec, f"failed to load: {summary(raised)}")
         try:
-            entry.check_input = self._input_check(spec, ref)
+            info = self._told(spec, ref)
+            entry.check_input = self._input_check(spec, info)
         except LoadError as problem:
             await self._leave(spec, ref, LEAVE)
             return problem
-        entry.ref, entry.info = ref, ref.info
+        entry.ref, entry.info = ref, info
         entry.become("ready")
         return None
+
+    def outer_limit(self, spec: AgentSpec) -> float:
+        """Seconds after which a placement that keeps no time limit is given up, waiting for its turn included.
+
+        A placement counts `load_timeout` itself, from where the agent's own code begins.
+        """
+        return 2 * spec.load_timeout + TURN * len(self._loads)
+
+    def _told(self, spec: AgentSpec, ref: AgentRef) -> AgentInfo:
+        """What the agent says of itself, as JSON: cards and lists repeat it, and one must not spoil all of them."""
+        try:
+            info, told = ref.info, {}
+            for name, kinds in (("title", str), ("description", str), ("input_schema", Mapping | None),
+                                ("output_schema", Mapping | None)):  # fmt: skip
+                value = getattr(info, name)
+                if not isinstance(value, kinds):
+                    raise NotJSON(f"{name} is of type {type(value).__name__}")
+                try:
+                    told[name] = json_value(dict(value) if isinstance(value, Mapping) else value)
+                except NotJSON as inside:
+                    raise NotJSON(f"{name} holds {inside}") from None
+            return replace(info, **told)
+        except Exception as raised:  # noqa: BLE001 - what it says of itself may be an object that raises anything
+            why = str(raised) if isinstance(raised, NotJSON) else summary(raised)
+            raise self._blamed(spec, f"says of itself what is not JSON: {encodable(why)}") from None
 
     def _cancelled(self) -> bool:
         """Whether this task was told to stop, rather than that an agent raised `CancelledError` by itself."""
@@ -128,11 +159,11 @@ class Registry:
             )
         return placement
 
-    def _input_check(self, spec: AgentSpec, ref: AgentRef) -> Callable[[object], str | None] | None:
-        if ref.info.input_schema is None:
+    def _input_check(self, spec: AgentSpec, info: AgentInfo) -> Callable[[object], str | None] | None:
+        if info.input_schema is None:
             return None
         try:
-            return input_check(ref.info.input_schema)
+            return input_check(info.input_schema)
         except (ValueError, TypeError) as invalid:
             problem = str(invalid).partition("\n")[0]
             raise self._blamed(spec, f"has an input_schema that is not a JSON Schema: {problem}") from None
@@ -146,6 +177,7 @@ class Registry:
         )
 
     def _failed(self, entry: AgentEntry, problem: HostError, retry_at: float | None = None) -> None:
+        problem.message = encodable(problem.message)  # an agent may raise a `LoadError` of its own
         first = entry.reason is None or entry.reason.message != problem.message
         entry.become("failed", problem, retry_at)
         if first:

@@ -172,5 +172,5 @@ class Run:
         """Wait for the end; raises the run's `RunError` unless it completed or paused."""
         result = await self.ended()
         if self.error is not None:
-            raise self.error
+            raise self.error.again()
         return result

@@ -16,6 +16,7 @@ from agenthost.admission import RETRY_AFTER, Admission
 from agenthost.agents import AgentEntry, RunContext, RunRequest
 from agenthost.auth import Principal
 from agenthost.calls import Lookup, call
+from agenthost.contained_tasks import inside_an_agent
 from agenthost.emitting import RunOver, emitter
 from agenthost.endings import Ending, ending_of, keep
 from agenthost.errors import (
@@ -106,7 +107,7 @@ class Runs:
     def _still_wanted(self, run: Run) -> None:
         """Raise what has become true while the run waited."""
         if run.error is not None:
-            raise run.error
+            raise run.error.again()
         if self.stopping and run.parent is None:
             raise HostStopping("the host stopped before this run began", retry_after=RETRY_AFTER)
         if not run.entry.serving:
@@ -203,6 +204,7 @@ class Runs:
         """The run's own task: iterate the agent, then say how it ended."""
         failure: BaseException | None = None
         assert run.ref is not None  # a serving entry has one
+        inside_an_agent()
         try:
             await run.ref.run(ctx, emitter(run, self.going))
         except RunOver:
@@ -212,6 +214,7 @@ class Runs:
         run.agent_ended = True
         if run.error is None and failure is not None:
             run.error = _as_run_error(failure)
+        del failure  # it holds this frame
         await self._end(run, ctx)
 
     async def _end(self, run: Run, ctx: RunContext | None) -> None:
@@ -284,7 +287,7 @@ class Runs:
     def _count_stuck(self, entry: AgentEntry, change: int) -> None:
         """Count cancelled runs whose agent goes on; an agent that has lost half its slots to them is degraded."""
         entry.stuck += change
-        many = entry.stuck * 2 > entry.spec.concurrency
+        many = entry.stuck * 2 > entry.slots
         if many and entry.state == "ready":
             problem = f"agent '{entry.name}' does not end when it is cancelled: {entry.stuck} slots are taken so"
             entry.become("degraded", HostError(problem, hint="let CancelledError pass, and await what blocks"))
@@ -317,6 +320,9 @@ class Runs:
             error.message,
             extra={"agent": run.entry.name, "run_id": run.id, "correlation_id": error.correlation_id},
             exc_info=(type(cause), cause, cause.__traceback__) if cause is not None else None,
+        )
+        error.__cause__ = error.__context__ = error.__traceback__ = (
+            None  # told; their frames hold the run and its prompt
         )
 
     def refuse_if_busy(self, key: ThreadKey) -> None:

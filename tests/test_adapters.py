@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import pydantic
 import pytest
 
-from agenthost.adapters import Adapted, adapt, agent
-from agenthost.agents import AgentInfo, Health, RunContext
+from agenthost.adapters import MAX_BLOCKING, Adapted, adapt, agent
+from agenthost.agents import AgentEntry, AgentInfo, Health, RunContext
 from agenthost.errors import LoadError
 from agenthost.events import Custom, Event, ModelChunk, Result
 from agenthost.hookspecs import Adapter
@@ -569,3 +569,16 @@ def test_a_factory_that_raises_is_this_agents_failure() -> None:
             assert (await told(host, "world"))[-1]["message"] == "hello world"
 
     asyncio.run(main())
+
+
+def test_an_agent_that_blocks_has_no_more_slots_than_threads() -> None:
+    def blocks(ctx: RunContext) -> str:
+        return ctx.prompt
+
+    async def waits(ctx: RunContext) -> str:
+        return ctx.prompt
+
+    found = {agent.__name__: adapt(agent, served(agent), ()).info for agent in (blocks, waits)}
+    assert {name: info.max_runs for name, info in found.items()} == {"blocks": MAX_BLOCKING, "waits": None}
+    entry = AgentEntry(served(blocks, concurrency=256), info=found["blocks"])
+    assert (entry.slots, AgentEntry(served(blocks, concurrency=3), info=found["blocks"]).slots) == (MAX_BLOCKING, 3)

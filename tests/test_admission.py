@@ -292,7 +292,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(ACTIONS, st.sampled_from(["reject", "queue", "cancel-running"]), st.integers(1, 3), st.integers(0, 3))
 def test_whatever_comes_and_goes_nothing_stays_counted(
     actions: list[tuple[str, str | None, int]], policy: Any, slots: int, queue: int

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +23,9 @@ import pytest
 from fastapi import FastAPI, Request
 
 from agenthost import AgentServer, RunContext
+from agenthost.errors import StartError
 from tests.actors import CANCELLED, HOLDING, Structured, hold, mirror, say, wait_for
+from tests.distributions import Site
 from tests.serving import PATHS, START, Foreign
 from tests.wire import Wire, ask, request
 
@@ -113,6 +116,33 @@ def test_what_is_no_agent_is_503_and_logged(caplog: pytest.LogCaptureFixture) ->
     assert "hand over an async generator function" in caplog.text
 
 
+INSTALLED = """
+from agenthost import Dialect, hookimpl
+
+@hookimpl
+def register_adapters(register):
+    register("numbers", lambda number: lambda ctx: f"number {number}", modules=["builtins"],
+             accepts=lambda obj: isinstance(obj, int))
+
+@hookimpl
+def register_authenticators(register):
+    raise RuntimeError("needs LDAP_URL")
+
+@hookimpl
+def register_protocols(register):
+    raise AssertionError
+"""
+
+
+def test_of_what_is_installed_only_adapters_count(tmp_path: Path) -> None:
+    with Site(tmp_path / "site") as site:
+        site.install("acme", plugins={"acme": "acme_installed"}, modules={"acme_installed": INSTALLED})
+        with TestClient(AgentServer(7, api_key=KEY).app) as client:
+            assert client.get("/health").status_code == 200
+            reply = client.post("/invoke", json={"prompt": "x"}, headers=BEARER)
+            assert reply.json()["message"] == "number 7"
+
+
 # ── run ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -124,28 +154,26 @@ def test_without_a_key_no_open_address_is_bound(host: str) -> None:
     assert "allow_unauthenticated=True" in str(refused.value)
 
 
-def test_uvicorn_gets_what_it_is_given_and_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[tuple[Any, dict[str, Any]]] = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **settings: given.append((app, settings)))
-    local, keyed = AgentServer(say), AgentServer(say, api_key=KEY)
-    local.run()
-    local.run(host="::1", port=1)
-    keyed.run(host="0.0.0.0", port=2, log_level="error")
-    AgentServer(say, allow_unauthenticated=True).run("0.0.0.0")
-    assert given[:3] == [
-        (local.app, {"host": "127.0.0.1", "port": 8000}),
-        (local.app, {"host": "::1", "port": 1}),
-        (keyed.app, {"host": "0.0.0.0", "port": 2, "log_level": "error"}),
-    ]
-    assert len(given) == 4
+def test_an_address_that_is_taken_is_said_with_what_to_do() -> None:
+    with Wire.listening() as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"^cannot listen on 127.0.0.1:{port}: Address already in use$"):
+            AgentServer(say, allow_unauthenticated=True).run(port=port)
+
+
+def test_what_uvicorn_does_not_know_is_refused() -> None:
+    with pytest.raises(TypeError, match="no_setting"):
+        AgentServer(say).run(port=0, no_setting=True)
 
 
 RUNS = """
 import socket, sys, threading, uvicorn
 from agenthost import AgentServer
-from tests.actors import say
+from tests.actors import hold, say
 
-AgentServer(say, **eval(sys.argv[1])).run(host=sys.argv[2], port=int(sys.argv[3]), log_level="warning")
+AgentServer(hold if sys.argv[4:] else say, **eval(sys.argv[1])).run(
+    host=sys.argv[2], port=int(sys.argv[3]), log_level="warning", headers=[("x-set-by", "me")]
+)
 """
 
 
@@ -166,10 +194,41 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path, made: str, host: str) -> 
                     break
             reply = ask(port, "POST", "/invoke", BEARER if "api_key" in made else {}, {"prompt": "x"})
             assert reply.json["message"] == "x"
+            assert reply["x-set-by"] == "me", "settings are uvicorn's"
         finally:
             process.terminate()
             process.communicate(timeout=START)
     assert list(tmp_path.iterdir()) == [], "a memory store leaves no file"
+
+
+def test_a_stop_ends_a_stream_that_would_go_on(tmp_path: Path) -> None:
+    with Wire.listening() as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)}
+    command = [sys.executable, "-c", RUNS, "{}", "127.0.0.1", str(port), "hold"]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        try:
+            with _connected(process, port) as wire:
+                wire.send(request("POST", "/stream", body={"prompt": "x"}))
+                assert wire.head().status == 200
+                body = next(chunks := wire.chunks())
+                process.terminate()
+                body += b"".join(chunks)
+            assert process.wait(START) == -signal.SIGTERM, "as under uvicorn, which passes the signal on"
+        finally:
+            process.kill()
+            process.communicate(timeout=START)
+    assert b'"code":"host_stopping"' in body
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+def _connected(process: subprocess.Popen[bytes], port: int) -> Wire:
+    deadline = time.monotonic() + START
+    while True:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        with contextlib.suppress(ConnectionRefusedError):
+            return Wire(port)
 
 
 # ── strangers ────────────────────────────────────────────────────────────────────────────────────────────────────────

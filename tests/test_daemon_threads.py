@@ -218,3 +218,19 @@ def test_a_hundred_thousand_events_through_many_threads_at_once() -> None:
         assert all(one == list(range(2000)) for one in found)
 
     asyncio.run(main())
+
+
+def test_a_thread_that_cannot_be_started_costs_its_own_run_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = pool(1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await collected(lambda: iter([1]), threads)
+        assert await within(collected(lambda: iter([1, 2]), threads)) == [1, 2]
+
+    asyncio.run(main())

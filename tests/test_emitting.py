@@ -202,3 +202,19 @@ def test_an_agent_that_never_waits_does_not_keep_others_from_their_first_event()
             assert len(await reading) == 10_001
 
     asyncio.run(main())
+
+
+def test_a_run_says_no_more_than_one_event_and_one_row_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agenthost.emitting.MAX_TEXT", 1 << 20)
+
+    async def agent(ctx: RunContext) -> AsyncIterator[str]:
+        for _ in range(100):
+            yield "x" * 20_000
+
+    async def main() -> None:
+        async with hosting(agent) as host:
+            found = await told(host)
+            assert (kinds(found)[-1], found[-1]["code"]) == ("error", "bad_event")
+            assert len(found) < 60
+
+    asyncio.run(main())

@@ -126,7 +126,7 @@ STATES: list[tuple[Any, str]] = [
     ({"a": object()}, "ctx.state cannot be kept: object"),
     ({1: 2}, "ctx.state cannot be kept: a dict with a key that is not a str"),
     ({"a": "x" * (1 << 20)}, "ctx.state cannot be kept: more than 1 MiB"),
-    ({"a": CYCLE}, "ctx.state cannot be kept: more than 250 levels deep"),
+    ({"a": CYCLE}, "ctx.state cannot be kept: more than 254 levels deep"),
 ]
 
 

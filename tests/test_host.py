@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,9 +15,10 @@ import pytest
 from agenthost.agents import RunContext
 from agenthost.auth import Principal
 from agenthost.config import Config
-from agenthost.errors import AgentNotReady, AuthError, ConfigError, Forbidden, HostError, NotFound
+from agenthost.errors import AgentNotReady, AuthError, ConfigError, Forbidden, HostError, NotFound, StartError
 from agenthost.hookspecs import Dialect, hookimpl
 from agenthost.host import Host, store_url
+from agenthost.plugins import own_version
 from agenthost.protocols import native
 from agenthost.store import StoreOpenError
 from tests.agents_for_tests import (
@@ -33,7 +35,7 @@ from tests.agents_for_tests import (
     until,
     within,
 )
-from tests.distributions import Site
+from tests.distributions import GATE, Site
 
 
 def config(**sections: Any) -> Config:
@@ -120,6 +122,51 @@ def test_a_host_whose_authenticators_cannot_be_registered_does_not_start() -> No
         Host(config(), builtins=(BrokenLock(),)).prepare()
 
 
+def test_where_nobody_asks_an_authenticator_a_broken_one_is_a_problem_and_no_refusal() -> None:
+    host = Host(config(auth={"use": ["staff"]}), builtins=(BrokenLock(),), authenticating=False)
+    host.load()
+    assert host.authenticators == ()
+    assert [problem.hook for problem in host.plugins.problems] == ["register_authenticators"]
+
+
+SLOW_LOCK = """
+from agenthost import hookimpl
+import gate
+
+class Staff:
+    def authenticate(self, credentials):
+        return None
+
+@hookimpl
+def register_authenticators(register):
+    gate.opened.wait(20)
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("registers", "refusal"),
+    [
+        ("register('staff', Staff())", None),
+        ("pass", "names 'staff', which no plugin registered"),
+        ("raise OSError('no door')", "failed in register_authenticators: OSError: no door"),
+    ],
+)
+def test_an_authenticator_that_is_asked_for_is_waited_for(tmp_path: Path, registers: str, refusal: str | None) -> None:
+    with Site(tmp_path / "site") as site:
+        modules = {"slow_lock": SLOW_LOCK.format(registers), "gate": GATE}
+        site.install("slow-lock", plugins={"slow": "slow_lock"}, modules=modules)
+        host = Host(config(auth={"use": ["staff"]}))
+        host.importer.patience = 0.1
+        threading.Timer(0.5, lambda: sys.modules["gate"].opened.set()).start()
+        if refusal is None:
+            host.load()
+            assert [type(one).__name__ for one in host.authenticators] == ["Staff"]
+        else:
+            with pytest.raises(StartError, match=refusal):
+                host.load()
+
+
 def test_two_hosts_never_share_a_store_file(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
 
@@ -183,6 +230,8 @@ class Dialects:
             assert isinstance(host, Host)
             if what == "fails":
                 raise OSError("no port")
+            if what == "cancels":
+                raise asyncio.CancelledError
             if what == "hangs":
                 await asyncio.Event().wait()
             self.seen.append(f"{name} entered")
@@ -197,7 +246,7 @@ class Dialects:
 def test_a_dialects_lifespan_is_the_hosts_and_one_that_fails_is_a_dialect_that_is_absent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    dialects = Dialects(good="", bad="fails", slow="hangs", clumsy="stumbles")
+    dialects = Dialects(good="", bad="fails", slow="hangs", clumsy="stumbles", rude="cancels")
 
     async def main() -> None:
         limits = {"defaults": {"load_timeout": "100ms"}}
@@ -214,8 +263,10 @@ def test_a_dialects_lifespan_is_the_hosts_and_one_that_fails_is_a_dialect_that_i
         assert sorted(dialects.seen[2:]) == ["clumsy left", "good left"]
 
     asyncio.run(main())
-    assert "protocol 'bad' did not start and is not served: OSError: no port" in caplog.text
-    assert "protocol 'slow' did not start and is not served: TimeoutError" in caplog.text
+    blamed = f"(agenthost {own_version()}) did not start and is not served"
+    assert f"protocol 'bad' {blamed}: OSError: no port" in caplog.text
+    assert f"protocol 'slow' {blamed}: TimeoutError" in caplog.text
+    assert f"protocol 'rude' {blamed}: CancelledError" in caplog.text
     assert "protocol clumsy failed while closing: OSError: on the way out" in caplog.text
 
 

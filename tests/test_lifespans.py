@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from agenthost.contained_tasks import contain_tasks
 from agenthost.lifespans import LifespanTask
 from tests.agents_for_tests import within
 
@@ -143,5 +145,27 @@ def test_a_way_out_that_takes_too_long_is_cancelled_and_reported(leave: Any) -> 
 def test_a_lifespan_that_was_never_entered_is_left_at_once() -> None:
     async def main() -> None:
         assert await lifespan(Watched()).leave(5.0) is None
+
+    asyncio.run(main())
+
+
+def test_a_task_of_a_lifespan_that_would_end_the_loop_ends_alone() -> None:
+    ended: list[asyncio.Task[None]] = []
+
+    async def leaves() -> None:
+        sys.exit(3)
+
+    @asynccontextmanager
+    async def starts_a_task() -> AsyncIterator[None]:
+        ended.append(asyncio.create_task(leaves()))
+        yield
+
+    async def main() -> None:
+        contain_tasks(asyncio.get_running_loop())
+        lifespan = LifespanTask("agent x", starts_a_task)
+        await lifespan.enter()
+        await asyncio.wait(ended)
+        assert repr(ended[0].exception()) == "LeftByTask('SystemExit(3)')"
+        assert await lifespan.leave(1.0) is None
 
     asyncio.run(main())

@@ -22,6 +22,7 @@ from tests.agents_for_tests import (
     idle,
     kinds,
     said,
+    speaks,
     started,
     thread,
     told,
@@ -243,6 +244,29 @@ def test_a_caller_that_leaves_while_the_start_is_written_leaves_a_cancelled_run(
             page = await host.store.list_runs("agent", "ann", limit=10)
             assert [run.status for run in page.items] == ["completed", "cancelled"]
             assert (await said(host))[0] == ("user", "hello", "cancelled")
+            await idle(host)
+
+    asyncio.run(main())
+
+
+@pytest.mark.fault
+def test_an_append_that_fails_while_the_run_ends_is_the_runs_end(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def main() -> None:
+        async with hosting(speaks, store=f"sqlite:///{path}") as host:
+            with closing(locked(path)) as lock:
+                lock.execute("ROLLBACK")
+                run = await started(host, thread())
+                lock.execute("BEGIN IMMEDIATE")
+                found = await events(run)
+                assert kinds(found) == ["error"], "said, and folded, and not taken"
+                assert (found[0]["id"], found[0]["code"]) == (1, "store")
+                lock.execute("ROLLBACK")
+            await until(lambda: run.task.done())  # type: ignore[union-attr]  # it has begun
+            assert [entry.type for entry in await host.store.read_events(run.id, 0, 10)] == ["error"]
+            assert await said(host) == [("user", "hello", "failed")]
+            assert kinds(await told(host, thread()))[-1] == "done"
             await idle(host)
 
     asyncio.run(main())

@@ -153,7 +153,7 @@ def test_a_lifespan_that_fails_is_this_agents_failure() -> None:
 
 def test_a_lifespan_that_hangs_is_out_of_time() -> None:
     found = reason(specified(lambda: Lives(hangs), load_timeout=0.1))
-    assert found.message == WHO + "took longer than its load_timeout of 0.1 s to load"
+    assert found.message == WHO + "failed to load: its lifespan took longer than its load_timeout of 0.1 s to enter"
     assert found.hint == f"correct it, or {OFF}"
 
 
@@ -167,8 +167,59 @@ def test_an_import_that_hangs_is_out_of_time_and_keeps_nobody_waiting() -> None:
     before = time.monotonic()
     found = reason(specified(load, load_timeout=0.1))
     gate.set()
-    assert "0.1 s" in found.message
+    assert found.message == WHO + "failed to load: import took over 0.1s"
     assert time.monotonic() - before < 5
+
+
+def test_waiting_for_its_turn_to_be_imported_is_not_an_agents_own_time() -> None:
+    def load() -> Any:
+        threading.Event().wait(0.2)
+        return speaks
+
+    async def main() -> None:
+        async with hosting(*(specified(load, f"agent-{n}", load_timeout=0.5) for n in range(6))) as host:
+            assert {entry.state for entry in host.entries.values()} == {"ready"}
+
+    asyncio.run(main())
+
+
+def test_a_placement_that_keeps_no_time_limit_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "TURN", 0.05)
+
+    class Endless(Placed):
+        async def open(self, spec: AgentSpec) -> Any:
+            await asyncio.Event().wait()
+
+    found = reason(specified(lambda: speaks, placement="moon", load_timeout=0.1), builtins=(Endless(),))
+    assert found.message == WHO + "took longer than its load_timeout of 0.1 s to load"
+
+
+UNTELLABLE: list[tuple[Any, str]] = [
+    (AgentInfo(output_schema={"type": {1, 2}}), "output_schema holds set"),
+    (AgentInfo(input_schema={"properties": {1: "x"}}), "input_schema holds a dict with a key that is not a str"),
+    (AgentInfo(title="caf\udce9"), "title holds a str with a lone surrogate"),
+    (AgentInfo(description=7), "description is of type int"),  # type: ignore[arg-type]  # what a plugin may do
+    (None, "AttributeError: 'NoneType' object has no attribute 'title'"),
+]
+
+
+@pytest.mark.parametrize(("info", "said"), UNTELLABLE, ids=[said for _, said in UNTELLABLE])
+def test_an_agent_that_says_of_itself_what_is_not_json_is_failed_and_the_others_are_listed(
+    info: AgentInfo, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    placed = Placed()
+    placed.info = info
+    found = reason(specified(lambda: None, placement="moon"), builtins=(placed,))
+    assert found.message == f"{WHO}says of itself what is not JSON: {said}"
+    assert found.hint == f"correct it, or {OFF}"
+
+
+def test_a_reason_with_lone_surrogates_can_be_sent() -> None:
+    def load() -> Any:
+        raise LoadError("no file caf\udce9")
+
+    assert reason(specified(failing(OSError("no caf\udce9")))).message == WHO + "failed to load: OSError: no caf\\udce9"
+    assert reason(specified(load)).message == "no file caf\\udce9"
 
 
 @pytest.mark.parametrize("leave", [refuses, exits])

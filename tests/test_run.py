@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,9 +18,11 @@ from agenthost.agents import RunContext, RunRequest
 from agenthost.errors import (
     AgentOverloaded,
     Cancelled,
+    HostError,
     HostStopping,
     ThreadBusy,
 )
+from agenthost.host import Host
 from agenthost.run import CANCEL_AGAIN, TERMINAL_AFTER
 from tests.agents_for_tests import (
     Deaf,
@@ -334,5 +339,43 @@ def test_two_readers_of_a_durable_run_see_the_same() -> None:
             one, two = await asyncio.gather(*reading)
             assert one == two
             assert await late == one[1:]
+
+    asyncio.run(main())
+
+
+class Prompt(str):
+    """A prompt that can be looked for after its run: a plain str takes no weak reference."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("raised", [None, ValueError, asyncio.CancelledError])
+def test_a_run_that_ended_is_let_go_without_the_collector(
+    raised: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("agenthost.runs"), "disabled", True)  # a captured record keeps its frames
+
+    async def agent(ctx: RunContext) -> AsyncIterator[str]:
+        yield "hello"
+        if raised is not None:
+            raise raised
+
+    async def one(host: Host) -> weakref.ref[Prompt]:
+        prompt = Prompt("p" * 100)
+        run = await started(host, RunRequest(prompt))
+        with contextlib.suppress(HostError):
+            await run.result()
+        return weakref.ref(prompt)
+
+    async def main() -> None:
+        async with hosting(agent) as host:
+            gc.collect()
+            gc.disable()
+            try:
+                gone = await one(host)
+                await idle(host)
+                await until(lambda: gone() is None)
+            finally:
+                gc.enable()
 
     asyncio.run(main())

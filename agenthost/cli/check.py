@@ -94,7 +94,7 @@ async def _load_agents(host: WebHost) -> int:
     """Load every agent once and close it again; returns how many loaded. The others' entries say why not."""
     specs = discover(host.config, host.plugins)
     host.registry.start(specs)
-    await host.registry.settled(1.0 + max((spec.load_timeout for spec in specs), default=0.0))
+    await host.registry.settled(1.0 + max(map(host.registry.outer_limit, specs), default=0.0))
     loaded = sum(entry.serving for entry in host.entries.values())
     await host.registry.close(CLOSE_GRACE)
     return loaded

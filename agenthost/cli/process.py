@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import queue
@@ -10,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -58,14 +58,23 @@ def run_host(config: Config, options: Options, *, dev: bool, served: str = "") -
         app = create_app(config, dev=dev, access_log=access_log)
 
         def announce() -> None:
-            gc.freeze()  # what a start has made stays: no later search for garbage goes through it
             _announce(app, _url(listening), options, dev=dev, served=served)
 
         server = EndingServer(app, app.host, on_started=announce)
-        with suppress(KeyboardInterrupt, SystemExit):  # how uvicorn passes a signal on, and gives up a start
+        try:
             server.run(sockets=[listening])
-        server.ending.within(PAST_DRAIN, 0 if server.started else REFUSED)
-    return 0 if server.started else REFUSED
+        except (KeyboardInterrupt, SystemExit) as raised:  # how uvicorn passes a signal on, and gives up a start
+            if server.started and not server.should_exit:
+                log.error("the host ended though no signal told it to: %r", raised)
+        code = _exit_code(server)
+        server.ending.within(PAST_DRAIN, code)
+    return code
+
+
+def _exit_code(server: Server) -> int:
+    if not server.started:
+        return REFUSED
+    return 0 if server.should_exit else FORCED
 
 
 def _stop_now(_signal: int, _frame: FrameType | None) -> None:
@@ -89,7 +98,7 @@ def _announce(app: App, url: str, options: Options, *, dev: bool, served: str) -
 class EndingServer(Server):
     """A server whose process ends when it has been told to, whatever hangs: a blocked loop, a plugin's thread.
 
-    From the signal it has `drain` and a second more; once everything is closed, one second for what is left.
+    From the signal it has `drain` and a second more; of that, one second at most once everything is closed.
     """
 
     def __init__(self, app: App, host: Any, *, on_started: Callable[[], None]) -> None:
@@ -113,20 +122,24 @@ class Ending:
     """A thread that ends this process at a time that is set later, once the interpreter cannot be waited for."""
 
     def __init__(self) -> None:
-        self._asked: queue.SimpleQueue[tuple[float, int]] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[tuple[float, int]] = queue.SimpleQueue()  # a monotonic time, an exit code
         threading.Thread(target=self._wait, name="agenthost-end", daemon=True).start()
 
     def within(self, seconds: float, code: int) -> None:
-        """End the process in so many seconds unless it has ended; may be called again, and from a signal handler."""
-        self._asked.put((seconds, code))
+        """End the process in so many seconds unless it has ended; may be called from a signal handler.
+
+        Called again it replaces the exit code; the end comes at the earlier of the two times.
+        """
+        self._asked.put((time.monotonic() + seconds, code))
 
     def _wait(self) -> None:
-        seconds, code = self._asked.get()
+        end, code = self._asked.get()
         while True:
             try:
-                seconds, code = self._asked.get(timeout=seconds)
+                later, code = self._asked.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
                 break
+            end = min(end, later)
         if code == FORCED:
             os.write(2, b"agenthost: stopped by force, something did not end in time\n")
         os._exit(code)

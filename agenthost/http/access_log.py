@@ -56,7 +56,7 @@ class AccessLog:
 def _text(at: str, exchange: Exchange, milliseconds: float) -> str:
     principal, entry = exchange.principal, exchange.entry
     return (
-        f"{at} {exchange.id} {principal.id if principal else '-'} {entry.name if entry else '-'} "
+        f"{at} {exchange.id} {escaped(principal.id) if principal else '-'} {entry.name if entry else '-'} "
         f"{exchange.run_id or '-'} {exchange.method} {escaped(exchange.path[:500])} "
         f"{exchange.status or 'gone'} {milliseconds:.1f}ms\n"
     )

@@ -94,18 +94,41 @@ def fastapi_app(**settings: Any) -> FastAPI:
     )
 
 
-def mount(app: FastAPI, dialects: Iterable[Dialect], host: Any, agent: str | None) -> None:
-    """Put the dialects' endpoints under their prefixes."""
+LeftOut = Callable[[Dialect, BaseException], None]
+"""Told of each dialect whose endpoints could not be made, and why."""
+
+
+def mount(
+    app: FastAPI, dialects: Iterable[Dialect], host: Any, agent: str | None, left_out: LeftOut | None = None
+) -> None:
+    """Put the dialects' endpoints under their prefixes.
+
+    A dialect that fails at that is left out and `left_out` told; without it, what was raised is raised.
+    """
     for dialect in dialects:
-        endpoints = dialect.endpoints(host, agent)
-        if isinstance(endpoints, APIRouter):
-            app.include_router(endpoints, prefix=dialect.prefix, tags=[dialect.name])
-        else:
-            app.mount(dialect.prefix, endpoints)
+        before = list(app.router.routes)
+        try:
+            _put(app, dialect, dialect.endpoints(host, agent))
+        except BaseException as raised:
+            if left_out is None:
+                raise
+            app.router.routes[:] = before
+            left_out(dialect, raised)
 
 
-def agent_app(host: Any, name: str, title: str, description: str, dialects: Iterable[Dialect]) -> FastAPI:
-    """One agent's app; its addresses are below `/agents/<name>`."""
+def _put(app: FastAPI, dialect: Dialect, endpoints: Any) -> None:
+    if isinstance(endpoints, APIRouter):
+        app.include_router(endpoints, prefix=dialect.prefix, tags=[dialect.name])
+    elif callable(endpoints):
+        app.mount(dialect.prefix, endpoints)
+    else:
+        raise TypeError(f"endpoints returned {type(endpoints).__name__}, not an APIRouter or an ASGI app")
+
+
+def agent_app(
+    host: Any, name: str, title: str, description: str, dialects: Iterable[Dialect], left_out: LeftOut | None = None
+) -> FastAPI:
+    """One agent's app; its addresses are below `/agents/<name>`. `left_out` as in `mount`."""
     app = fastapi_app(title=title, description=description, version="1", redoc_url=None)
-    mount(app, dialects, host, name)
+    mount(app, dialects, host, name, left_out)
     return app

@@ -43,8 +43,10 @@ NOBODY = Principal("anon", agents=("*",))
 class WebHost(Host):
     """A host that also knows its addresses: what cards and lists show."""
 
-    def __init__(self, config: Config, *, specs: Sequence[AgentSpec] | None = None) -> None:
-        super().__init__(config, builtins=(native,), specs=specs)
+    def __init__(
+        self, config: Config, *, specs: Sequence[AgentSpec] | None = None, authenticating: bool = True
+    ) -> None:
+        super().__init__(config, builtins=(native,), specs=specs, authenticating=authenticating)
         self.router: Router | None = None
 
     def card(self, entry: AgentEntry, scope: Scope, *, limits: bool = False) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def create_app(
     """
     if not isinstance(config, Config):
         config = load_config(Path(config) if config is not None else None, os.environ)
-    host = WebHost(config, specs=specs)
+    host = WebHost(config, specs=specs, authenticating=not dev)
     host.load()
     policy = policy_of(config, host, dev=dev)  # before the store: a refused start leaves nothing behind
     host.prepare()
@@ -210,7 +212,7 @@ def policy_of(config: Config, host: Host, *, dev: bool) -> Policy:
     anonymous = DEVELOPER if dev else NOBODY if auth.allow_unauthenticated else None
     own = "{0.scheme}://{0.netloc}".format(urlsplit(server.public_url)).lower() if server.public_url else ""
     return Policy(
-        authenticators=() if dev else host.authenticators,
+        authenticators=host.authenticators,
         anonymous=anonymous,
         local_only=dev,
         hosts=frozenset(name.lower() for name in hosts),

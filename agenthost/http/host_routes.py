@@ -28,7 +28,8 @@ def host_app(host: Any) -> FastAPI:
                       responses=operators)  # fmt: skip
     app.add_api_route("/metrics", _metrics, summary="Prometheus (operators)", response_class=PlainTextResponse,
                       responses=operators)  # fmt: skip
-    mount(app, (dialect for dialect in host.dialects.values() if dialect.scope == "host"), host, None)
+    dialects = [dialect for dialect in host.dialects.values() if dialect.scope == "host"]
+    mount(app, dialects, host, None, lambda dialect, raised: host.protocol_failed(dialect, raised, "has no routes"))
     return app
 
 

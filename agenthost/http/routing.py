@@ -32,7 +32,8 @@ class Router:
         self._fast = fast
         self._apps: dict[AgentEntry, tuple[Any, Any, FastAPI]] = {}
         self._handlers: dict[AgentEntry, tuple[Any, FastHandlers]] = {}
-        self._host_app: FastAPI | None = None
+        self._left_out: dict[AgentEntry, set[str]] = {}
+        self._host_app: tuple[Any, FastAPI | None] = (None, None)
 
     def locate(self, exchange: Exchange) -> str:
         """Split the path: sets `agent_path`, returns what the public table calls this route."""
@@ -86,32 +87,44 @@ class Router:
         return handlers
 
     def dialects_of(self, entry: AgentEntry) -> list[Dialect]:
-        """The dialects this agent speaks: those it names, or all there are."""
+        """The dialects this agent speaks: those it names, or all there are; not those that could not be mounted."""
         return [
             dialect
             for dialect in self._host.dialects.values()
-            if dialect.scope == "agent" and (entry.spec.protocols is None or dialect.name in entry.spec.protocols)
+            if dialect.scope == "agent"
+            and (entry.spec.protocols is None or dialect.name in entry.spec.protocols)
+            and dialect.name not in self._left_out.get(entry, ())
         ]
 
     def _app(self, entry: AgentEntry) -> FastAPI:
         dialects, ref, app = self._apps.get(entry, (None, None, None))
         if app is None or dialects is not self._host.dialects or ref is not entry.ref:
             self._forget_the_gone()
-            app = agent_app(self._host, entry.name, entry.title, entry.description, self.dialects_of(entry))
+            self._left_out.pop(entry, None)
+
+            def left_out(dialect: Dialect, raised: BaseException) -> None:
+                self._host.protocol_failed(dialect, raised, f"is not served for agent '{entry.name}'")
+                self._left_out.setdefault(entry, set()).add(dialect.name)
+
+            spoken = self.dialects_of(entry)
+            app = agent_app(self._host, entry.name, entry.title, entry.description, spoken, left_out)
+            self._handlers.pop(entry, None)  # a dialect that is left out has no fast handlers either
             self._apps[entry] = (self._host.dialects, entry.ref, app)
         return app
 
     def _forget_the_gone(self) -> None:
-        for known in (self._apps, self._handlers):
+        for known in (self._apps, self._handlers, self._left_out):
             for gone in [entry for entry in known if self._host.entries.get(entry.name) is not entry]:
                 del known[gone]
 
     @property
     def host_app(self) -> FastAPI:
-        """The app of the host's own routes."""
-        if self._host_app is None:
-            self._host_app = host_app(self._host)
-        return self._host_app
+        """The app of the host's own routes; made again when a dialect has come."""
+        dialects, app = self._host_app
+        if app is None or dialects is not self._host.dialects:
+            app = host_app(self._host)
+            self._host_app = (self._host.dialects, app)
+        return app
 
 
 def strictly_decoded(exchange: Exchange) -> None:

@@ -12,13 +12,20 @@ from typing import Any
 import uvicorn
 
 from agenthost.errors import StartError
+from agenthost.forked_children import close_in_children
 from agenthost.host import Host
 
 GC_THRESHOLD = 10_000
 """Container objects that may be made before the collector looks at the youngest; CPython's default is 700."""
 
-AFTER_DRAIN = 5.0
-"""Seconds that connections have to close once every run has ended."""
+GC_OLDER = 10
+"""Collections of one generation before the next older is looked at, as CPython has it: agents leave cycles behind."""
+
+READ_BY = 0.3
+"""Seconds that clients have to read what is left for them once every run has ended; then they are cut off."""
+
+AFTER_DRAIN = 0.5
+"""Seconds until requests that go on are cancelled, connection or none; the agents' lifespans need time as well."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -37,6 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         hint = "choose another with --port" if refused.errno == errno.EADDRINUSE else "correct --host or --port"
         raise StartError(f"cannot listen on {host}:{port}: {refused.strerror}", hint=hint) from None
+    close_in_children(listening)
     return listening
 
 
@@ -47,7 +55,7 @@ def _spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    gc.set_threshold(GC_THRESHOLD, GC_OLDER, GC_OLDER)
 
 
 class Server(uvicorn.Server):
@@ -78,9 +86,20 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse new runs and end those that are going; then close connections, then the lifespan."""
-        drain = asyncio.create_task(self._host.runs.stop(self._host.config.server.drain))
-        while not drain.done() and not self.force_exit:
-            await asyncio.wait((drain,), timeout=0.1)
-        if not drain.done():
-            await self._host.runs.stop(0.0)
-        await super().shutdown(sockets=sockets)
+        if self._host.started:
+            drain = asyncio.create_task(self._host.runs.stop(self._host.config.server.drain))
+            while not drain.done() and not self.force_exit:
+                await asyncio.wait((drain,), timeout=0.1)
+            if not drain.done():
+                await self._host.runs.stop(0.0)
+        cut = asyncio.get_running_loop().call_later(READ_BY, self._cut_off)
+        try:
+            await super().shutdown(sockets=sockets)
+        finally:
+            cut.cancel()
+
+    def _cut_off(self) -> None:
+        """Drop the connections that are left: a client that reads nothing would hold up the agents' lifespans."""
+        for connection in tuple(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()

@@ -25,19 +25,27 @@ class InProcess:
         self._adapters = adapters
 
     async def open(self, spec: AgentSpec) -> AgentRef:
-        """Import, adapt, validate settings and enter the lifespan; raises `LoadError`."""
+        """Import, adapt, validate settings and enter the lifespan; raises `LoadError`.
+
+        `load_timeout` holds for the import, from its own turn on, and then for the lifespan.
+        """
 
         blame = blame_for(spec)
+        limit = asyncio.timeout(spec.load_timeout)
 
         def load() -> Adapted:
             return adapt(spec.source.load(), spec, self._adapters())
 
         try:
             adapted = await asyncio.wrap_future(self._importer.submit(blame, load, timeout=spec.load_timeout))
-            return await opened(adapted, spec)
+            async with limit:
+                return await opened(adapted, spec)
         except (LoadError, asyncio.CancelledError):
             raise
         except BaseException as raised:
+            if limit.expired():
+                reason = f"its lifespan took longer than its load_timeout of {spec.load_timeout:g} s to enter"
+                raise blame.error(reason, "correct it") from None
             raise blame.error(raised) from raised
 
 

@@ -152,8 +152,8 @@ class ClientWatch:
             self._listener.cancel()
         if not self.gone or self._task is None:
             return False
-        self._task.uncancel()
-        return kind is not None and issubclass(kind, asyncio.CancelledError | Cancelled)
+        others = self._task.uncancel()
+        return not others and kind is not None and issubclass(kind, asyncio.CancelledError | Cancelled)
 
     def listen(self) -> None:
         """Begin to listen: the answer takes longer than most."""

@@ -69,6 +69,10 @@ class DataPart(_Wire):
 AnyPart = Annotated[TextPart | FilePart | DataPart, Field(discriminator="type")]
 
 
+MAX_PARTS = 1000
+"""Parts of one message; what is wrong is told of the first bad one only, or telling would cost more than the body."""
+
+
 class InvokeBody(_Wire):
     """What an agent is asked: a `prompt`, or `content` in parts, or structured `input`; at least one of them."""
 
@@ -76,7 +80,9 @@ class InvokeBody(_Wire):
         json_schema_extra={"anyOf": [{"required": [name]} for name in ("prompt", "content", "input")]}
     )
     prompt: str | None = Field(None, description="The user's message.", examples=["hello world"])
-    content: str | list[AnyPart] | None = Field(None, description="The message in parts, instead of `prompt`.")
+    content: str | Annotated[list[AnyPart], Field(max_length=MAX_PARTS, fail_fast=True)] | None = Field(
+        None, description="The message in parts, instead of `prompt`."
+    )
     thread_id: str | None = Field(
         None, min_length=1, max_length=MAX_THREAD_ID, description="The conversation to go on with, or to begin."
     )

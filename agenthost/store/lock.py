@@ -6,6 +6,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from agenthost.forked_children import close_in_children
+
 
 class LockHeld(Exception):
     """Another host holds the lock; `pid` is what it wrote, empty if it had no time to."""
@@ -34,6 +36,12 @@ class FileLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+        close_in_children(self)
+
+    def detach(self) -> int:
+        """Hand over the descriptor, which keeps the lock until it is closed; -1 where the lock was given back."""
+        descriptor, self._descriptor = self._descriptor, None
+        return -1 if descriptor is None else descriptor
 
     def release(self) -> None:
         """Give the lock back; the second call does nothing."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.commands import ECHO, ENDLESS, KEY, Serving
+from agenthost.cli.process import PAST_DRAIN
+from agenthost.http.server import listen
+from tests.commands import ECHO, ENDLESS, KEY, Serving, environment
 from tests.wire import Wire, request
 
 TOML = '[server]\ndrain = "{drain}"\n[store]\nurl = "memory:"\n[agents.app]\nuse = "app.py:agent"\n'
@@ -160,3 +166,95 @@ def test_work_in_the_loops_own_threads_does_not_keep_it_from_ending(tmp_path: Pa
     with Serving("dev", cwd=_host(tmp_path, source)) as served:
         assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}).status_code == 200
         assert served.stop() == 0
+
+
+STALLS = """
+import contextlib
+
+class agent:
+    @contextlib.asynccontextmanager
+    async def lifespan(self):
+        yield
+        print("left the lifespan", flush=True)
+
+    async def run(self, ctx):
+        while True:
+            yield "x" * 10_000
+"""
+
+
+@pytest.mark.fault
+def test_a_client_that_reads_nothing_does_not_make_a_stop_a_forced_one(tmp_path: Path):
+    with Serving("dev", cwd=_host(tmp_path, STALLS, drain="200ms")) as served, Wire(served.port) as wire:
+        wire.send(request("POST", "/agents/app/stream", body={"prompt": "go"}))
+        assert wire.head().status == 200
+        next(wire.chunks())
+        assert served.stop() == 0
+        assert "left the lifespan\n" in served.out
+        assert "by force" not in served.err
+
+
+@pytest.mark.fault
+def test_a_blocked_thread_does_not_put_the_end_off_beyond_a_second_after_the_drain(tmp_path: Path):
+    source = "import time\ndef agent(ctx):\n    print('blocking', flush=True)\n    time.sleep(600)\n"
+    with Serving("dev", cwd=_host(tmp_path, source, drain="1s")) as served, Wire(served.port) as wire:
+        wire.send(request("POST", "/agents/app/invoke", body={"prompt": "go"}))
+        served.until(lambda: "blocking\n" in served.out)
+        before = time.monotonic()
+        assert served.stop() == 0
+        assert time.monotonic() - before < 1 + PAST_DRAIN + 0.5
+
+
+def test_a_later_end_does_not_put_off_an_earlier_one(tmp_path: Path):
+    program = (
+        "import threading\n"
+        "from agenthost.cli.process import Ending\n"
+        "ending = Ending()\n"
+        "ending.within(0.2, 5)\n"
+        "ending.within(600, 6)\n"
+        "threading.Event().wait(60)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment(), check=False).returncode == 6
+
+
+def test_an_end_that_no_signal_asked_for_is_no_success(tmp_path: Path):
+    source = (
+        "from agenthost.http.server import Server\n"
+        "async def ends(*_):\n"
+        "    raise SystemExit(0)\n"
+        "async def agent(ctx):\n"
+        "    Server.on_tick = ends\n"
+        "    yield 'x'\n"
+    )
+    with Serving("dev", cwd=_host(tmp_path, source)) as served:
+        assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}).status_code == 200
+        assert served.process.wait(30) == 1
+        served.until(lambda: "the host ended though no signal told it to: SystemExit(0)" in served.err)
+
+
+@pytest.mark.fault
+def test_a_forked_child_of_a_killed_host_holds_neither_its_store_nor_its_port(tmp_path: Path):
+    source = (
+        "import multiprocessing, time\n"
+        "def sleeps():\n"
+        "    time.sleep(600)\n"
+        "async def agent(ctx):\n"
+        "    child = multiprocessing.get_context('fork').Process(target=sleeps)\n"
+        "    child.start()\n"
+        "    yield str(child.pid)\n"
+    )
+    _host(tmp_path, source)
+    (tmp_path / "agents.toml").write_text('[store]\nurl = "sqlite:///x.db"\n[agents.app]\nuse = "app.py:agent"\n')
+    with Serving("dev", cwd=tmp_path) as served:
+        child = int(httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}).json()["message"])
+        try:
+            descriptors = [os.readlink(link) for link in Path(f"/proc/{child}/fd").iterdir()]
+            assert not [one for one in descriptors if one.endswith("x.db.lock")]
+            served.process.kill()
+            served.process.wait()
+            with closing(listen("127.0.0.1", served.port)) as again:
+                again.listen()
+            with Serving("dev", cwd=tmp_path) as restarted:
+                assert restarted.stop() == 0
+        finally:
+            os.kill(child, signal.SIGKILL)

@@ -13,7 +13,8 @@ BLOCKS = {
         errors events agents threads auth hookspecs
     """,
     "loading: finding, loading and running agents, also in a worker process; standard library and pluggy only": """
-        blame importing distributions registering plugins settings daemon_threads lifespans adapters
+        adapters blame contained_tasks daemon_threads distributions forked_children importing lifespans plugins
+        registering settings
     """,
     "kernel: start-up and the run; no HTTP": """
         config config.checking config.editing config.forms config.keys config.lines config.loading config.problems

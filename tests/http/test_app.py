@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from agenthost import create_app
 from agenthost.errors import AuthError, BodyTooLarge, ConfigError, StartError
 from agenthost.http.app import App, Limited
+from tests.distributions import Site
 from tests.serving import Foreign, Hosted, actors, agents_toml, bearer, key
 from tests.wire import Wire, ask, request
 
@@ -221,3 +222,25 @@ def test_what_is_received_is_counted_message_by_message() -> None:
             await limited()
 
     asyncio.run(main())
+
+
+BROKEN_LOCK = """
+from agenthost import hookimpl
+
+@hookimpl
+def register_authenticators(register):
+    raise RuntimeError("needs LDAP_URL")
+"""
+
+
+def test_a_broken_authenticator_keeps_serve_from_starting_and_not_dev(tmp_path: Path) -> None:
+    path = agents_toml(tmp_path, actors("mirror") + key("root"))
+    with Site(tmp_path / "site") as site:
+        site.install("acme-auth", plugins={"acme": "acme_auth"}, modules={"acme_auth": BROKEN_LOCK})
+        with pytest.raises(AuthError) as refused:
+            create_app(path)
+        said = "plugin 'acme' (acme-auth 1.0) failed in register_authenticators: RuntimeError: needs LDAP_URL"
+        assert refused.value.message == said
+        with Hosted(path, dev=True) as host:
+            assert ask(host.port, "POST", "/agents/mirror/invoke", {}, {"prompt": "x"}).status == 200
+            assert [one["error"] for one in ask(host.port, "GET", "/health").json["plugins"]] == [said]

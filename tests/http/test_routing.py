@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from agenthost.agents import AgentSource, AgentSpec
 from agenthost.config import load_config
+from agenthost.plugins import own_version
+from agenthost.registering import OWN_ADDRESSES
 from tests.actors import Structured, say
-from tests.distributions import Site
+from tests.agents_for_tests import until
+from tests.distributions import GATE, Site
 from tests.serving import START, Hosted, actors, agents_toml, bearer, key
 from tests.wire import ask
 
@@ -169,3 +173,94 @@ def test_an_agent_speaks_the_dialects_it_names_or_all_there_are(tmp_path: Path) 
             assert ask(host.port, "POST", "/agents/mirror/acme/quick", ROOT).status == 404
             listed = {one["name"]: one["protocols"] for one in ask(host.port, "GET", "/agents", ROOT).json["agents"]}
             assert listed == {"say": ["native", "acme"], "mirror": ["native"]}
+
+
+BROKEN = """
+from fastapi import APIRouter
+from agenthost.hookspecs import Dialect, hookimpl
+
+def raises(host, agent):
+    raise RuntimeError("broken dialect")
+
+async def evil(exchange, receive, send):
+    raise AssertionError
+
+@hookimpl
+def register_protocols(register):
+    register(Dialect("raises", prefix="/raises", endpoints=raises, fast={("POST", "/x"): evil}))
+    register(Dialect("raises-once", prefix="/raises-once", endpoints=raises, scope="host"))
+    register(Dialect("nothing", prefix="/nothing", endpoints=lambda host, agent: None))
+    register(Dialect("evil", prefix="", endpoints=lambda host, agent: APIRouter(), fast={("POST", "/invoke"): evil}))
+"""
+
+
+def test_a_dialect_that_cannot_be_mounted_is_left_out_and_told_of(tmp_path: Path) -> None:
+    text = key("root", more="admin = true") + actors("say", "mirror")
+    with Site(tmp_path / "site") as site:
+        site.install("acme", plugins={"acme": "acme_dialect"}, modules={"acme_dialect": ACME})
+        site.install("broken", plugins={"broken": "broken_dialect"}, modules={"broken_dialect": BROKEN})
+        with Hosted(agents_toml(tmp_path, text)) as host:
+            for path in ("/health/live", "/health/ready", "/agents", "/agents/say/", "/agents/say/threads"):
+                assert ask(host.port, "GET", path, ROOT).status == 200, path
+            assert ask(host.port, "POST", "/agents/say/invoke", ROOT, {"prompt": "x"}).json["success"]
+            assert ask(host.port, "GET", "/agents/say/acme/who", ROOT).json == {"agent": "say"}
+            assert ask(host.port, "POST", "/agents/say/raises/x", ROOT, {}).status == 404
+            assert ask(host.port, "GET", "/agents/say", ROOT).json["protocols"] == ["native", "acme"]
+            problems = ask(host.port, "GET", "/health", ROOT).json["plugins"]
+            assert {(one["distribution"], one["hook"]) for one in problems} == {("broken", "register_protocols")}
+            taken = f"prefix '' is taken by protocol 'native' (agenthost {own_version()})"
+            nothing = "TypeError: endpoints returned NoneType, not an APIRouter or an ASGI app"
+            assert [one["error"] for one in problems] == [
+                "plugin 'broken' (broken 1.0) cannot register protocol 'evil': " + taken,
+                "protocol 'raises-once' (broken 1.0) has no routes: RuntimeError: broken dialect",
+                "protocol 'nothing' (broken 1.0) is not served for agent 'say': " + nothing,
+                "protocol 'raises' (broken 1.0) is not served for agent 'say': RuntimeError: broken dialect",
+            ]
+
+
+LATE = """
+import contextlib
+from fastapi import APIRouter
+from agenthost.hookspecs import Dialect, hookimpl
+import gate
+
+entered = []
+
+@contextlib.asynccontextmanager
+async def lifespan(host):
+    entered.append(1)
+    yield
+
+def routes(host, agent):
+    router = APIRouter()
+    router.add_api_route("/entered", lambda: entered)
+    return router
+
+@hookimpl
+def register_protocols(register):
+    gate.opened.wait(20)
+    register(Dialect("late", prefix="/late", endpoints=routes, lifespan=lifespan))
+    register(Dialect("late-once", prefix="/late-once", endpoints=routes, scope="host", lifespan=lifespan))
+"""
+
+
+def test_a_dialect_that_comes_late_is_entered_and_served_for_agents_and_for_the_host(tmp_path: Path) -> None:
+    text = key("root") + actors("say")
+    with Site(tmp_path / "site") as site:
+        site.install("acme", plugins={"acme": "late_dialect"}, modules={"late_dialect": LATE, "gate": GATE})
+        with Hosted(agents_toml(tmp_path, text)) as host:
+            for path in ("/agents/say/late/entered", "/late-once/entered"):
+                assert ask(host.port, "GET", path, ROOT).status == 404
+            sys.modules["gate"].opened.set()
+            host.run(until(lambda: "late-once" in host.host.dialects))
+            for path in ("/agents/say/late/entered", "/late-once/entered"):
+                assert ask(host.port, "GET", path, ROOT).json == [1, 1]
+
+
+def test_the_addresses_no_dialect_may_take_are_all_that_the_host_answers(hosted: Hosted) -> None:
+    def first(paths: Iterable[str]) -> set[str]:
+        return {"/" + path.split("/")[1] for path in paths} - {"/"}
+
+    for scope, document in (("agent", "/agents/say/openapi.json"), ("host", "/openapi.json")):
+        paths = ask(hosted.port, "GET", document, ROOT).json["paths"]
+        assert {*first(paths), "/docs", "/openapi.json"} == set(OWN_ADDRESSES[scope])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -81,3 +82,9 @@ def test_a_stop_without_runs_is_quick_and_leaves_nothing_listening(tmp_path: Pat
         port = host.port
     with pytest.raises(OSError, match="refused"):
         Wire(port)
+
+
+def test_a_start_leaves_the_collector_lazy_with_the_young_and_as_it_was_with_the_old(hosted: Hosted) -> None:
+    assert ask(hosted.port, "GET", "/health/live").status == 200
+    assert gc.get_threshold() == (10_000, 10, 10)
+    assert gc.get_freeze_count() > 0

@@ -32,6 +32,30 @@ def leaves_from_a_thread(ctx):
     sys.exit(3)
 
 
+async def leaves_in_a_task(ctx):
+    async def tool():
+        sys.exit(3)
+    yield "calling"
+    await asyncio.gather(tool(), asyncio.sleep(0))
+
+
+async def interrupts_in_a_task(ctx):
+    async def tool():
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(tool())
+    yield "never"
+
+
+async def leaves_a_task_behind(ctx):
+    async def later():
+        await asyncio.sleep(0)
+        sys.exit(3)
+    asyncio.get_running_loop().create_task(later())
+    raise ValueError
+
+
 async def recurses(ctx):
     def deeper():
         return deeper()
@@ -102,9 +126,16 @@ def test_a_thousand_runs_leave_no_descriptor_no_thread_and_no_memory(tmp_path: P
         assert host.resident() - memory <= 10 << 20
 
 
-@pytest.mark.parametrize("name", ["leaves", "interrupts", "leaves-from-a-thread", "recurses"])
+DEADLY = [
+    "leaves", "interrupts", "leaves_from_a_thread", "leaves_in_a_task", "interrupts_in_a_task", "leaves_a_task_behind",
+    "recurses",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEADLY)
 def test_an_agent_that_would_end_the_process_ends_its_run_alone(tmp_path: Path, name: str) -> None:
-    text = agents(tmp_path, "leaves", "interrupts", "leaves_from_a_thread", "recurses", "speaks")
+    text = agents(tmp_path, name, "speaks")
+    name = name.replace("_", "-")
     with Process(agents_toml(tmp_path, text), dev=True) as host:
         for _ in range(3):
             invoked = ask(host.port, "POST", f"/agents/{name}/invoke", body={"prompt": "x"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -157,3 +158,25 @@ def test_nothing_is_left_out_but_none() -> None:
 
 def test_refusals_are_the_callers_to_read() -> None:
     assert all(issubclass(kind, HostError) and kind.public for kind in (BadRequest, InvalidRequest))
+
+
+@pytest.mark.parametrize("part", ["1", '{"type":"x"}', '{"type":"text","text":""}'])
+def test_five_million_parts_cost_no_more_than_reading_them(part: str) -> None:
+    body = ('{"content":[' + ",".join([part] * (9_000_000 // (len(part) + 1))) + "]}").encode()
+    began = time.process_time()
+    read_body(body)
+    reading = time.process_time() - began
+    with pytest.raises(InvalidRequest) as refused:
+        read_request(body)
+    assert len(str(refused.value)) < 1000
+    assert time.process_time() - began < 0.5 + 4 * reading  # it was 37 s and 5 GB
+
+
+@pytest.mark.parametrize("value", ["[]", '{"a":1}'])
+def test_wide_metadata_is_looked_at_once(value: str) -> None:
+    body = ('{"prompt":"p","metadata":{"a":[' + ",".join([value] * (9_000_000 // (len(value) + 1))) + "]}}").encode()
+    began = time.process_time()
+    read_body(body)
+    reading = time.process_time() - began
+    assert read_request(body).prompt == "p"
+    assert time.process_time() - began < 0.5 + 4 * reading

@@ -1,0 +1,79 @@
+"""Tasks that an agent starts end with an ordinary exception where they would raise `SystemExit`, which ends a loop.
+
+asyncio lets `SystemExit` and `KeyboardInterrupt` out of the loop, whoever awaits the task: one `sys.exit` in a tool
+would end the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar
+from typing import Any
+
+_inside: ContextVar[bool] = ContextVar("agenthost_inside_an_agent", default=False)
+
+Factory = Callable[..., Any]
+"""What `loop.set_task_factory` takes: (loop, coroutine, and what else `create_task` was given) to a task."""
+
+
+class LeftByTask(RuntimeError):
+    """A task of an agent called for the end of the process; the text says with what."""
+
+
+def inside_an_agent() -> None:
+    """From here on, tasks made in this context (and in copies of it) are contained; host tasks cost nothing more."""
+    _inside.set(True)
+
+
+def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Set a task factory that contains what agents start, around one that is there; the second call does nothing."""
+    former = loop.get_task_factory()
+    if not isinstance(former, _Containing):
+        loop.set_task_factory(_Containing(former))
+
+
+class _Containing:
+    """The task factory."""
+
+    def __init__(self, former: Factory | None) -> None:
+        self._former = former
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **given: Any) -> Any:
+        if _inside.get() and asyncio.iscoroutine(coro):
+            coro = _Contained(coro)
+        if self._former is not None:
+            return self._former(loop, coro, **given)
+        return asyncio.Task(coro, loop=loop, **given)
+
+
+class _Contained(Coroutine[Any, Any, Any]):
+    """A coroutine of an agent. Not an `async def`, whose coroutine, cancelled unbegun, leaves this one unawaited."""
+
+    __slots__ = ("__name__", "__qualname__", "_coro")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
+        self._coro = coro
+        self.__name__ = getattr(coro, "__name__", type(coro).__name__)
+        self.__qualname__ = getattr(coro, "__qualname__", type(coro).__qualname__)
+
+    def send(self, value: Any) -> Any:
+        """Step it."""
+        try:
+            return self._coro.send(value)
+        except (SystemExit, KeyboardInterrupt) as raised:
+            raise LeftByTask(repr(raised)) from raised
+
+    def throw(self, *raised: Any) -> Any:
+        """Step it with an exception."""
+        try:
+            return self._coro.throw(*raised)
+        except (SystemExit, KeyboardInterrupt) as left:
+            raise LeftByTask(repr(left)) from left
+
+    def close(self) -> None:
+        """Close it."""
+        self._coro.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coro.__await__()
