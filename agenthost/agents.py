@@ -274,7 +274,6 @@ class AgentSpec:
     owner: str = ""
     enabled: bool = True
     required: bool = True
-    lazy: bool = False
     protocols: tuple[str, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     placement: str = "in-process"

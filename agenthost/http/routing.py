@@ -67,11 +67,14 @@ class Router:
     def _entry(self, exchange: Exchange, name: str, rest: str) -> AgentEntry:
         principal = exchange.principal
         public = exchange.method == "GET" and rest == "/health"
+        entry: AgentEntry
         if principal is None or (public and not principal.may_use(name)):  # the agent's health is for anybody
-            return self._host.public_agent(name)  # type: ignore[no-any-return]  # the host is duck-typed here
-        if rest in {"/health", "/", ""}:
-            return self._host.known_agent(principal, name)  # type: ignore[no-any-return]  # as above
-        return self._host.agent_for(principal, name)  # type: ignore[no-any-return]  # as above
+            entry = self._host.public_agent(name)
+        elif rest in {"/health", "/", ""}:
+            entry = self._host.known_agent(principal, name)
+        else:
+            entry = self._host.agent_for(principal, name)
+        return entry
 
     def _fast_handlers(self, entry: AgentEntry) -> FastHandlers:
         """What answers this agent's (method, path below it) without the router; worked out once per agent."""
