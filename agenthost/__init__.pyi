@@ -9,6 +9,8 @@ from agenthost.agents import RunResult as RunResult
 from agenthost.auth import Authenticator as Authenticator
 from agenthost.auth import Credentials as Credentials
 from agenthost.auth import Principal as Principal
+from agenthost.client import AsyncClient as AsyncClient
+from agenthost.client import Client as Client
 from agenthost.errors import HostError as HostError
 from agenthost.errors import LoadError as LoadError
 from agenthost.errors import Unauthorized as Unauthorized

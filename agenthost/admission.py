@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict, deque
 from itertools import chain
 
-from agenthost.agents import AgentEntry
+from agenthost.agents import AgentEntry, BusyPolicy
 from agenthost.auth import Principal
 from agenthost.errors import AgentOverloaded, Cancelled, HostStopping, ThreadBusy, TooManyRuns
 from agenthost.run import Run
@@ -37,10 +37,10 @@ class Admission:
         self._turns: dict[ThreadKey, _Turn] = {}
         self._waiting: dict[AgentEntry, deque[Run]] = {}
 
-    def enter_principal(self, principal: Principal) -> None:
-        """Count one more run of this principal; raises `TooManyRuns` at its limit."""
+    def enter_principal(self, principal: Principal, *, promised: bool = False) -> None:
+        """Count one more run of this principal; raises `TooManyRuns` at its limit, unless the run was `promised`."""
         going = self._principals[principal.id]
-        if principal.concurrency is not None and going >= principal.concurrency:
+        if principal.concurrency is not None and going >= principal.concurrency and not promised:
             raise TooManyRuns(
                 f"'{principal.id}' has {going} runs going, as many as its key allows",
                 hint="wait for one to end, or raise concurrency under [[auth.keys]]",
@@ -56,11 +56,12 @@ class Admission:
         else:
             del self._principals[principal.id]
 
-    async def take_turn(self, run: Run, *, wait: bool = True) -> None:
-        """Take the turn of the run's thread: at once, or by the agent's `on_busy_thread` where a run is going on it.
+    async def take_turn(self, run: Run, *, wait: bool = True, promised: bool = False) -> None:
+        """Take the turn of the run's thread: at once, or by the agent's `on_busy_thread` where it is taken.
 
         `reject` raises `ThreadBusy`; `queue` waits behind at most as many others as the agent's queue holds;
-        `cancel-running` cancels the run that is going and those that wait, and waits for the turn.
+        `cancel-running` cancels the run that is going and those that wait, and waits for the turn. A run that was
+        `promised` waits behind any number, whatever the policy.
         """
         key, spec = run.thread, run.entry.spec
         assert key is not None
@@ -68,10 +69,10 @@ class Admission:
         if turn is None:
             self._turns[key] = _Turn(run)
             return
-        policy = spec.on_busy_thread
+        policy: BusyPolicy = "queue" if promised else spec.on_busy_thread
         if policy == "reject" or not wait:
             raise ThreadBusy("a run is going on this thread", hint="wait for it to end, or use another thread_id")
-        if policy == "queue" and len(turn.waiting) >= spec.queue:
+        if policy == "queue" and len(turn.waiting) >= spec.queue and not promised:
             raise ThreadBusy("as many runs as allowed wait for this thread", retry_after=RETRY_AFTER)
         if policy == "cancel-running":
             for other in (turn.holder, *turn.waiting):
@@ -82,7 +83,7 @@ class Admission:
         run.waits = asyncio.get_running_loop().create_future()
         turn.waiting.append(run)
         try:
-            async with asyncio.timeout(run.entry.spec.timeout):
+            async with asyncio.timeout(_patience(run)):
                 await run.waits
         except BaseException as left:
             if run in turn.waiting:
@@ -107,13 +108,16 @@ class Admission:
         """Whether a run has, or waits for, this thread's turn."""
         return key in self._turns
 
-    async def take_slot(self, run: Run, *, wait: bool = True) -> None:
-        """Take one of the agent's slots, or wait in its queue; raises `AgentOverloaded` when that is full too."""
+    async def take_slot(self, run: Run, *, wait: bool = True, promised: bool = False) -> None:
+        """Take one of the agent's slots, or wait in its queue; raises `AgentOverloaded` when that is full too.
+
+        The queue has room for every run that was `promised`.
+        """
         entry = run.entry
         if entry.running < entry.slots and not entry.queued:
             entry.running += 1
             return
-        if not wait or entry.queued >= entry.spec.queue:
+        if not wait or (entry.queued >= entry.spec.queue and not promised):
             raise AgentOverloaded(
                 f"agent '{entry.name}' has {entry.running} runs going and {entry.queued} waiting",
                 hint=f"try again, or raise concurrency or queue under [agents.{entry.name}]",
@@ -127,7 +131,7 @@ class Admission:
         queue.append(run)
         entry.queued += 1
         try:
-            async with asyncio.timeout(entry.spec.timeout):
+            async with asyncio.timeout(_patience(run)):
                 await run.waits
         except BaseException as left:
             if run in queue:
@@ -157,6 +161,11 @@ class Admission:
         queues = (turn.waiting for turn in self._turns.values())
         for run in tuple(chain(*queues, *self._waiting.values())):
             run.cancel(HostStopping("the host stopped before this run began", retry_after=RETRY_AFTER))
+
+
+def _patience(run: Run) -> float | None:
+    """Seconds a run waits at most; a detached one was promised to its caller, who waits for nothing."""
+    return None if run.request.detached else run.entry.spec.timeout
 
 
 def _grant(run: Run) -> bool:

@@ -27,10 +27,11 @@ import orjson
 from fastapi import FastAPI, Request
 from uvicorn.config import LOGGING_CONFIG
 
-from agenthost.agents import AgentEntry, AgentSource, AgentSpec, RunRequest
+from agenthost.agents import AgentEntry, AgentSource, AgentSpec
 from agenthost.api_keys import ApiKeys, digest
 from agenthost.auth import Principal
 from agenthost.config import Config, ServerConfig, StoreConfig
+from agenthost.errors import BadRequest
 from agenthost.events import Entry, one_line
 from agenthost.host import Host
 from agenthost.http.agent_app import HANDLERS, mount
@@ -113,7 +114,9 @@ class AgentServer:
         make_host = partial(
             _LoneHost, config, builtins=(native,), specs=(spec,), hooks=("register_adapters",), authenticating=False
         )
-        self._application = _Application(make_host, self._policy(), metadata_resolver, title, description)
+        self._application = _Application(
+            make_host, self._policy(), metadata_resolver, decision_handler, title, description
+        )
         self.app: FastAPI = self._application
 
     def _policy(self) -> Policy:
@@ -164,6 +167,7 @@ class _Application(FastAPI):
         make_host: Callable[[], Host],
         policy: Policy,
         resolver: MetadataResolver | None,
+        decision_handler: DecisionHandler | None,
         title: str,
         description: str,
     ) -> None:
@@ -178,6 +182,7 @@ class _Application(FastAPI):
         )
         self._make_host = make_host
         self._resolver = resolver
+        self._decision_handler = decision_handler
         self._starting = threading.Lock()
         self._layers = App(make_host(), self, policy)
         mount(self, (native.NATIVE,), self._layers.host, AGENT)
@@ -218,13 +223,22 @@ class _Application(FastAPI):
         exchange.render = _locus_frame
         if self._resolver is not None:
             exchange.prepare = self._resolved
+        exchange.decide = self._recorded
         handler = native.FAST.get((exchange.method, exchange.path))
         if handler is not None and entry.serving:
             await handler(exchange, receive, send)
         else:
             await super().__call__(exchange.scope, receive, send)
 
-    async def _resolved(self, exchange: Exchange, request: RunRequest) -> RunRequest:
+    async def _recorded(self, exchange: Exchange, thread_id: str, decision: dict[str, Any]) -> None:
+        """Hand a decision to the handler; a server without one takes none (as Locus 3.0.1)."""
+        if self._decision_handler is None:
+            raise BadRequest("this server does not accept decisions on /resume")
+        recorded = self._decision_handler(Request(exchange.scope), exchange.caller.id, thread_id, decision)
+        if inspect.isawaitable(recorded):
+            await recorded
+
+    async def _resolved(self, exchange: Exchange, request: Any) -> Any:
         assert self._resolver is not None
         trusted = self._resolver(Request(exchange.scope), exchange.caller.id)
         if inspect.isawaitable(trusted):

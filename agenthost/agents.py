@@ -61,13 +61,19 @@ class Answer:
     decision: Mapping[str, Any] | None = None
     perform_dangling: bool = True
 
+    def stored(self) -> dict[str, Any]:
+        """The answer itself, as JSON."""
+        return {"response": self.response, "decision": self.decision, "perform_dangling": self.perform_dangling}
+
 
 @dataclass(slots=True)
 class RunRequest:
     """What a dialect asks of the run engine; not to be changed (nor frozen, which would double what making one costs).
 
     `content` is the user's message where it is more than `prompt` (files, data). `history` is the conversation so far,
-    where the dialect brings it itself (then `thread_id` is None and nothing is written to a thread).
+    where the dialect brings it itself (then `thread_id` is None and nothing is written to a thread). A resume names the
+    paused run in `resumes`, and `answers` hold its interrupts. `request_digest` stands for the body that came with
+    `idempotency_key`; `detached` runs outlive their readers.
     """
 
     prompt: str
@@ -78,7 +84,9 @@ class RunRequest:
     history: Sequence[Message] = ()
     answers: Sequence[Answer] = ()
     idempotency_key: str | None = None
+    request_digest: str | None = None
     detached: bool = False
+    resumes: str | None = None
 
 
 @dataclass(slots=True)
@@ -120,8 +128,9 @@ class RunContext:
     """What an agent is given for one run: plain data, no request, no app.
 
     `history` is the thread so far, `content` the new message where it is more than `prompt`; `messages` puts them
-    together. `input` is structured and has passed `input_schema`. `state` is one JSON object per thread, the agent's
-    own: what it holds at the end of a completed or paused run is kept (at most 1 MiB encoded), and never sent.
+    together. On a resume `prompt` and `input` are those of the paused run, whose message is in the thread already.
+    `input` is structured and has passed `input_schema`. `state` is one JSON object per thread, the agent's own: what it
+    holds at the end of a completed or paused run is kept (at most 1 MiB encoded), and never sent.
     `deadline` is in `time.monotonic()` seconds.
     """
 
@@ -142,7 +151,9 @@ class RunContext:
 
     @property
     def messages(self) -> list[Message]:
-        """The thread so far, then the new user message."""
+        """The thread so far, then the new user message; a resume brings none."""
+        if self.answers:
+            return list(self.history)
         if self.content:
             return [*self.history, Message("user", self.content, run_id=self.run_id)]
         return [*self.history, Message.of("user", self.prompt, run_id=self.run_id)]
@@ -309,6 +320,8 @@ class AgentEntry:
     running: int = 0
     queued: int = 0
     stuck: int = 0
+    ailments: dict[str, HostError] = field(default_factory=dict)
+    """What a serving agent is degraded by, by kind."""
 
     @property
     def name(self) -> str:
@@ -335,6 +348,21 @@ class AgentEntry:
     def description(self) -> str:
         """The operator's description, else the agent's own."""
         return self.spec.description or self.info.description
+
+    def ail(self, kind: str, problem: HostError) -> None:
+        """Be degraded by `problem`, which takes the place of an earlier one of its kind."""
+        self.ailments[kind] = problem
+        if self.serving:
+            self.become("degraded", problem)
+
+    def heal(self, kind: str) -> None:
+        """Be rid of one kind of problem; the last one gone, the agent is ready again."""
+        if self.ailments.pop(kind, None) is None or self.state != "degraded":
+            return
+        if self.ailments:
+            self.become("degraded", next(iter(self.ailments.values())))
+        else:
+            self.become("ready")
 
     def become(self, state: AgentState, reason: HostError | None = None, retry_at: float | None = None) -> None:
         """Change state, noting when and why."""

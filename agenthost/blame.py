@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 import pluggy
@@ -109,6 +110,15 @@ def cut_traceback(error: BaseException) -> str:
                 part.stack = traceback.StackSummary.from_list(kept)
             chain += [part.__cause__, part.__context__, *(part.exceptions or ())]
     return "".join(whole.format())
+
+
+def running_frames(frame: FrameType) -> list[traceback.FrameSummary]:
+    """Return the frames of a thread that is running, outermost first: the plugin's own, or all where there are none."""
+    stack = traceback.StackSummary.extract(traceback.walk_stack(frame))
+    stack.reverse()
+    ours = [place for place, one in enumerate(stack) if one.filename.startswith(_MACHINERY)]
+    inner = stack[ours[-1] + 1 :] if ours else stack
+    return list((inner or stack)[-MAX_FRAMES:])
 
 
 def _cut(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:

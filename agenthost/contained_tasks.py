@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any
 
-_inside: ContextVar[bool] = ContextVar("agenthost_inside_an_agent", default=False)
+_inside: ContextVar[object] = ContextVar("agenthost_inside_an_agent", default=None)
 
 Factory = Callable[..., Any]
 """What `loop.set_task_factory` takes: (loop, coroutine, and what else `create_task` was given) to a task."""
@@ -21,9 +21,15 @@ class LeftByTask(RuntimeError):
     """A task of an agent called for the end of the process; the text says with what."""
 
 
-def inside_an_agent() -> None:
-    """From here on, tasks made in this context (and in copies of it) are contained; host tasks cost nothing more."""
-    _inside.set(True)
+def inside_an_agent(owner: object) -> None:
+    """From here on, tasks made in this context (and in copies of it) are contained, and known as `owner`'s."""
+    _inside.set(owner)
+
+
+def owner_of(task: asyncio.Task[Any]) -> object:
+    """Whose a task is that an agent has made; None for any other. May be asked from any thread."""
+    coro = task.get_coro()
+    return coro.owner if isinstance(coro, _Contained) else None
 
 
 def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
@@ -40,8 +46,9 @@ class _Containing:
         self._former = former
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **given: Any) -> Any:
-        if _inside.get() and asyncio.iscoroutine(coro):
-            coro = _Contained(coro)
+        owner = _inside.get()
+        if owner is not None and asyncio.iscoroutine(coro):
+            coro = _Contained(coro, owner)
         if self._former is not None:
             return self._former(loop, coro, **given)
         return asyncio.Task(coro, loop=loop, **given)
@@ -50,10 +57,11 @@ class _Containing:
 class _Contained(Coroutine[Any, Any, Any]):
     """A coroutine of an agent. Not an `async def`, whose coroutine, cancelled unbegun, leaves this one unawaited."""
 
-    __slots__ = ("__name__", "__qualname__", "_coro")
+    __slots__ = ("__name__", "__qualname__", "_coro", "owner")
 
-    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, coro: Coroutine[Any, Any, Any], owner: object) -> None:
         self._coro = coro
+        self.owner = owner
         self.__name__ = getattr(coro, "__name__", type(coro).__name__)
         self.__qualname__ = getattr(coro, "__qualname__", type(coro).__qualname__)
 

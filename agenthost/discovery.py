@@ -224,6 +224,7 @@ def _spec(finder: _Finder, agent: AgentConfig) -> AgentSpec:
         placement=agent.placement,
         timeout=agent.timeout,
         load_timeout=agent.load_timeout,
+        interrupt_ttl=agent.interrupt_ttl,
         concurrency=agent.concurrency,
         queue=agent.queue,
         on_busy_thread=agent.on_busy_thread,

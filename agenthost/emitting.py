@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Sized
 from agenthost.agents import Emit
 from agenthost.endings import keep_interrupt
 from agenthost.events import Entry, bad_event
+from agenthost.recording import Recorder
 from agenthost.run import Run
 
 TURN = 8
@@ -35,7 +36,8 @@ class RunOver(Exception):
 def emitter(run: Run, going: Sized) -> Emit:
     """Make what takes a run's entries; `going` are the runs of this host.
 
-    It raises `RunOver` once the run is over, `BadEvent` after a `Result`.
+    Where the log has entries already (the run began on a host that was lost), the agent's are numbered after them. It
+    raises `RunOver` once the run is over, `BadEvent` after a `Result`.
     """
     outcome, run_log, recorder = run.outcome, run.log, run.recorder
     say, fold = outcome.say, outcome.add
@@ -43,7 +45,7 @@ def emitter(run: Run, going: Sized) -> Emit:
     left, room = CROWDED_TURN, MAX_TEXT
 
     def emit(entry: Entry) -> Awaitable[None] | None:
-        nonlocal left, room
+        nonlocal left, room, keep_entry
         if run.closing or outcome.last_word:
             _after_the_end(run, entry)
         _seq, kind, data, event = entry
@@ -56,9 +58,11 @@ def emitter(run: Run, going: Sized) -> Emit:
             fold(entry)
             if kind == "interrupt":
                 keep_interrupt(outcome)
+                run_log.become_durable()
+                keep_entry = run_log.add
         if kind != "result":
             keep_entry(entry)
-            if recorder is not None:
+            if recorder is not None and kind != "interrupt":  # a question is written, and seen, with the run's end
                 recorder.add(entry)
         left -= 1
         if left and len(data) < LARGE and (recorder is None or not recorder.behind):
@@ -66,7 +70,34 @@ def emitter(run: Run, going: Sized) -> Emit:
         left = TURN if len(going) < CROWD else CROWDED_TURN
         return _breathe(run)
 
-    return emit
+    taking = _numbered(emit, run_log.last) if run_log.last else emit
+    return taking if run.request.resumes is None or recorder is None else _answering(taking, recorder)
+
+
+def _numbered(emit: Emit, before: int) -> Emit:
+    """Number entries after those that the log has already."""
+    return lambda entry: emit(entry._replace(seq=entry.seq + before))
+
+
+def _answering(emit: Emit, recorder: Recorder) -> Emit:
+    """Commit the first entry of a run that answers before its agent goes on: from there the question is answered."""
+    answered = False
+
+    def emit_and_answer(entry: Entry) -> Awaitable[None] | None:
+        nonlocal answered
+        room = emit(entry)
+        if answered:
+            return room
+        answered = True
+        return _answer(recorder, room)
+
+    return emit_and_answer
+
+
+async def _answer(recorder: Recorder, room: Awaitable[None] | None) -> None:
+    await recorder.committed()
+    if room is not None:
+        await room
 
 
 def _after_the_end(run: Run, entry: Entry) -> None:

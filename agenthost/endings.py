@@ -24,7 +24,9 @@ from agenthost.errors import BadEvent, Cancelled, RunError
 from agenthost.events import Done, Entry, Error, NotJSON, bad_event, json_value
 from agenthost.outcome import Outcome
 from agenthost.run import Run
-from agenthost.store import FIRST_EPOCH, NewInterrupt, RunEnd
+from agenthost.starting import user_message
+from agenthost.store import NewInterrupt, RunEnd
+from agenthost.threads import Message
 
 LOCUS_ERROR = "internal error"
 """What `error` says for a failure inside the agent (the text that clients of Locus 3.0.1 know)."""
@@ -43,7 +45,7 @@ class Ending:
 def ending_of(run: Run, ctx: RunContext | None) -> Ending:
     """Decide how `run` ended; `ctx` is None where the agent never ran or does not end."""
     error = run.error
-    if error is None and ctx is not None and run.thread is not None:
+    if error is None and ctx is not None and (run.thread is not None or run.outcome.interrupts):
         error = _state_problem(ctx)
     if error is not None:
         return _failed(run, error)
@@ -61,6 +63,7 @@ def ending_of(run: Run, ctx: RunContext | None) -> Ending:
 
 
 def _failed(run: Run, error: RunError) -> Ending:
+    run.log.forget_questions()
     error.run_id = run.id
     error.correlation_id = error.correlation_id or secrets.token_hex(16)
     status: RunStatus = "cancelled" if isinstance(error, Cancelled) else "failed"
@@ -127,12 +130,12 @@ def keep(run: Run, ctx: RunContext | None, ending: Ending, rest: Sequence[Entry]
     expires = time.time() + run.entry.spec.interrupt_ttl
     return RunEnd(
         run_id=run.id,
-        epoch=FIRST_EPOCH,
+        epoch=run.epoch,
         status=ending.status,
         stop_reason=ending.result.stop_reason,
         code=ending.error.code if ending.error else None,
         entries=[*rest, ending.entry] if ending.entry else list(rest),
-        messages=run.outcome.final_messages() if kept and run.thread else (),
+        messages=_said(run) if kept and run.thread else (),
         state=ctx.state if kept and ctx is not None and run.thread else None,
         thread=run.thread,
         result=stored_result(ending.result),
@@ -143,6 +146,13 @@ def keep(run: Run, ctx: RunContext | None, ending: Ending, rest: Sequence[Entry]
             if kept
         ],
     )
+
+
+def _said(run: Run) -> Sequence[Message]:
+    """What goes into the thread at the end; a thread that was named only now has nothing of this run yet."""
+    said = run.outcome.final_messages()
+    asked = user_message(run) if run.request.thread_id is None else None
+    return said if asked is None else [asked, *said]
 
 
 def stored_result(result: RunResult) -> dict[str, Any]:

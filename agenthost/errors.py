@@ -7,9 +7,10 @@
     ├── LoadError             the agent author's: one agent or plugin cannot be used, the others can
     ├── RequestError          the caller's
     │   ├── BadRequest 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
-    │   ├── ThreadBusy 409 · RequestTimeout 408 · BodyTooLarge 413 · UnsupportedMediaType 415
-    │   ├── Misdirected 421 · InvalidRequest 422 · TooManyRuns 429
-    │   └── AgentNotReady 503 · AgentOverloaded 503
+    │   ├── ThreadBusy 409 · AlreadyAnswered 409 · NotRecorded 409 · EventsExpired 410
+    │   ├── RequestTimeout 408 · BodyTooLarge 413 · TargetTooLong 414 · UnsupportedMediaType 415
+    │   ├── Misdirected 421 · InvalidRequest 422 · KeyReused 422 · TooManyRuns 429 · HeadTooLarge 431
+    │   └── AgentNotReady 503 · AgentOverloaded 503 · TooManyConnections 503
     └── RunError              a run that ended without completing
         ├── AgentError · BadEvent · AgentCrashed · StoreError · HostLost
         ├── AgentUnavailable · HostStopping
@@ -40,6 +41,8 @@ class HostError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     public: ClassVar[bool] = False
+    traceback: str | None = None
+    """Where in a plugin's code it came from, for its author; operators see it, callers never."""
 
     def __init__(self, message: str = "", *, hint: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message or self.title)
@@ -165,12 +168,44 @@ class ThreadBusy(RequestError):
     title = "A run is going on this thread"
 
 
+class AlreadyAnswered(RequestError):
+    """The question a resume answers was answered by another run, superseded by a newer one, or has expired."""
+
+    code = "already_answered"
+    status = 409
+    title = "This question has been answered, or is no longer open"
+
+
+class NotRecorded(RequestError):
+    """The run's events are for the one who asked for it: it has no thread, no key, and did not come by `/runs`."""
+
+    code = "not_recorded"
+    status = 409
+    title = "This run is not recorded"
+
+
+class EventsExpired(RequestError):
+    """The run is known, or was; the events asked for are no longer kept."""
+
+    code = "events_expired"
+    status = 410
+    title = "The events of this run are no longer kept"
+
+
 class BodyTooLarge(RequestError):
     """The body is over `[server] max_body`."""
 
     code = "body_too_large"
     status = 413
     title = "The body is too large"
+
+
+class TargetTooLong(RequestError):
+    """The path and query are longer than this server reads."""
+
+    code = "target_too_long"
+    status = 414
+    title = "The address is too long"
 
 
 class UnsupportedMediaType(RequestError):
@@ -197,6 +232,22 @@ class InvalidRequest(RequestError):
     title = "The request is not valid"
 
 
+class KeyReused(RequestError):
+    """This `Idempotency-Key` came with another body before."""
+
+    code = "idempotency_key_reused"
+    status = 422
+    title = "This Idempotency-Key belongs to another request"
+
+
+class HeadTooLarge(RequestError):
+    """The request's headers are more, or longer, than this server reads."""
+
+    code = "head_too_large"
+    status = 431
+    title = "The headers are too large"
+
+
 class TooManyRuns(RequestError):
     """This principal has as many runs going as it may."""
 
@@ -211,6 +262,14 @@ class AgentNotReady(RequestError):
     code = "agent_not_ready"
     status = 503
     title = "This agent is not ready"
+
+
+class TooManyConnections(RequestError):
+    """The server has all the connections it can hold."""
+
+    code = "too_many_connections"
+    status = 503
+    title = "Too many connections at once"
 
 
 class AgentOverloaded(RequestError):
@@ -328,4 +387,5 @@ def catalogue() -> Iterator[type[HostError]]:
 
 def by_code(code: str) -> type[RunError]:
     """Return the class of a run's error code as a worker or the store spelled it; unknown words are `AgentError`."""
-    return next((kind for kind in catalogue() if issubclass(kind, RunError) and kind.code == code), AgentError)
+    runs = (kind for kind in catalogue() if issubclass(kind, RunError) and kind is not RunError)
+    return next((kind for kind in runs if kind.code == code), AgentError)

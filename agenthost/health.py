@@ -24,6 +24,7 @@ def agent_report(entry: AgentEntry) -> dict[str, Any]:
         "since": entry.since,
         "reason": reason.message if reason else None,
         "hint": reason.hint if reason else None,
+        "stack": reason.traceback if reason and entry.state == "degraded" else None,
         "distribution": spec.source.distribution,
         "version": spec.source.version,
         "use": spec.source.use,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from agenthost.agents import AgentEntry, AgentSpec, Placement
 from agenthost.api_keys import ApiKeys, digest
 from agenthost.auth import Authenticator, Principal
 from agenthost.blame import summary
+from agenthost.checkups import check_up
 from agenthost.config import Config
 from agenthost.contained_tasks import contain_tasks
 from agenthost.discovery import discover
@@ -19,16 +22,22 @@ from agenthost.errors import AgentNotReady, AuthError, ConfigError, Forbidden, H
 from agenthost.health import agent_report, not_ready
 from agenthost.hookspecs import Adapter, Dialect, RegisterAuthenticator, RegisterPlacement, hookimpl
 from agenthost.importing import Importer
+from agenthost.left_runs import LeftRuns
 from agenthost.lifespans import LifespanTask
 from agenthost.placement.in_process import InProcess
 from agenthost.plugins import ALL_HOOKS, Plugin, Plugins
 from agenthost.registry import Registry
+from agenthost.retention import keep_tidy
 from agenthost.runs import Runs
-from agenthost.store import Store
+from agenthost.store import Store, StoredRun
 from agenthost.telemetry import HostCollector, RunMetrics, render_metrics
+from agenthost.watchdog import Watchdog
 
 SETTLE = 0.5
 """Seconds that a start waits for agents to load before it serves those that have; the others come when they come."""
+
+PROBE_EVERY = 1.0
+"""Seconds that a look at the store is good for: anybody may ask whether the host is ready, and a look is a commit."""
 
 CLOSE_GRACE = 5.0
 """Seconds an agent, or a dialect, has to leave its lifespan."""
@@ -109,7 +118,10 @@ class Host:
         self._dialects: tuple[Any, Mapping[str, Dialect]] = (None, {})
         self._tried_dialects: set[str] = set()
         self._entered_dialects: set[str] | None = None
-        self._welcomes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._probe: asyncio.Task[str]
+        self._probed = float("-inf")
+        self._watchdog: Watchdog | None = None
         self._loaded = False
         self._prepared = False
         self.started = False
@@ -195,12 +207,19 @@ class Host:
         self.prepare()
         self._loop = asyncio.get_running_loop()
         contain_tasks(self._loop)
-        await self.store.recover(frozenset())
+        left = await self.store.recover()
         pending = self.plugins.pending
         specs = discover(self.config, self.plugins) if self._specs is None else self._specs
         self._entered_dialects = set()
         await self._enter_dialects()
         self.registry.start(specs)
+        if left:
+            taking_up = LeftRuns(self.runs, self.entries, self._who_started).take_up(left)
+            self._background(taking_up, "runs of a lost host")
+        kept = self.config.store
+        self._background(check_up(self.entries.values), "checkups")
+        self._watchdog = Watchdog(self.runs.of_task)
+        self._background(keep_tidy(self.store, kept.run_retention, kept.thread_retention), "retention")
         await self.registry.settled(settle)
         self.started = True
         if pending:
@@ -246,9 +265,21 @@ class Host:
             return
         self._retry_failed()
         if self.plugins.dialects.keys() - self._tried_dialects:
-            welcome = self._loop.create_task(self._welcome(), name="late protocols")
-            self._welcomes.add(welcome)
-            welcome.add_done_callback(self._welcomes.discard)
+            self._background(self._welcome(), "late protocols")
+
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something beside everything else; a stop cancels it."""
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _who_started(self, run: StoredRun) -> Principal:
+        """Who started a run, with what the keys of today let them do, or what they could then where no key says."""
+        own = [principal for _digest, principal in _keys(self.config) if principal.id == run.principal]
+        if own:
+            return replace(own[0], agents=tuple(name for principal in own for name in principal.agents))
+        caller = run.input.get("caller") or {}
+        return Principal(run.principal, groups=tuple(caller.get("groups", ())), agents=tuple(caller.get("agents", ())))
 
     async def _welcome(self) -> None:
         """Serve the dialects of a late plugin, and try the agents again that may have failed for want of them."""
@@ -268,14 +299,16 @@ class Host:
         if not self._prepared:
             return
         await self.runs.stop(self.config.server.drain if drain is None else drain)
-        for welcome in tuple(self._welcomes):
-            welcome.cancel()
-            await asyncio.wait((welcome,), timeout=CLOSE_GRACE)
+        for task in tuple(self._tasks):
+            task.cancel()
+            await asyncio.wait((task,), timeout=CLOSE_GRACE)
         await self.registry.close(CLOSE_GRACE)
         for lifespan in reversed(self._lifespans):
             failure = await lifespan.leave(CLOSE_GRACE)
             if failure is not None:
                 log.error("%s failed while closing: %s", lifespan.name, summary(failure))
+        if self._watchdog is not None:
+            self._watchdog.stop()
         await asyncio.to_thread(self.store.close)
 
     def agent_for(self, principal: Principal, name: str) -> AgentEntry:
@@ -310,11 +343,19 @@ class Host:
         problems = [f"agent '{entry.name}' is {entry.state}" for entry in not_ready(self.entries.values())]
         if self.runs.stopping:
             problems.append("the host is stopping")
+        if time.monotonic() - self._probed >= PROBE_EVERY:
+            self._probed = time.monotonic()
+            self._probe = self._loop.create_task(self._try_store(), name="store probe")
+        problem = await asyncio.shield(self._probe)
+        return [*problems, problem] if problem else problems
+
+    async def _try_store(self) -> str:
+        """What is wrong with the store; empty where it takes what is written."""
         try:
             await self.store.probe()
         except HostError as problem:
-            problems.append(problem.message)
-        return problems
+            return problem.message
+        return ""
 
     async def report(self) -> dict[str, Any]:
         """What `GET /health` shows operators."""
@@ -332,4 +373,5 @@ class Host:
 
     def metrics_page(self) -> bytes:
         """What `GET /metrics` shows."""
-        return render_metrics(self.metrics, HostCollector(self.entries))
+        watched = () if self._watchdog is None else (self._watchdog,)
+        return render_metrics(self.metrics, HostCollector(self.entries), *watched)

@@ -43,7 +43,7 @@ class LifespanTask:
         return None if self._task.cancelled() else self._task.exception()
 
     async def _live(self) -> None:
-        inside_an_agent()
+        inside_an_agent(self)
         try:
             async with self._make():
                 if not self._entered.done():

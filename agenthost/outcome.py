@@ -24,7 +24,6 @@ class Outcome:
     __slots__ = (
         "_answer",
         "_chunks",
-        "_keep_messages",
         "interrupts",
         "last_word",
         "messages",
@@ -33,8 +32,7 @@ class Outcome:
         "usage",
     )
 
-    def __init__(self, *, keep_messages: bool) -> None:
-        self._keep_messages = keep_messages
+    def __init__(self) -> None:
         self._chunks: list[str] = []
         self._answer = 0
         """How many chunks belong to messages that are written already."""
@@ -61,8 +59,6 @@ class Outcome:
             _FOLDED[kind](self, event)
 
     def _tool_start(self, event: ToolStart) -> None:
-        if not self._keep_messages:
-            return
         call = {"id": str(event.tool_call_id), "name": str(event.tool), "arguments": json_value(event.arguments)}
         last = self.messages[-1] if self.messages else None
         if last is not None and last.role == "assistant" and last.tool_calls and self._answer == len(self._chunks):
@@ -74,8 +70,6 @@ class Outcome:
 
     def _tool_complete(self, event: ToolComplete) -> None:
         self.tool_calls += 1
-        if not self._keep_messages:
-            return
         result = event.result if event.error is None else event.error
         text = result if isinstance(result, str) else encode_json(result).decode()
         error = json_value(event.error)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from agenthost.errors import StoreError
 from agenthost.events import Entry
 from agenthost.run_log import RunLog
-from agenthost.store import FIRST_EPOCH, Store
+from agenthost.store import Store
 
 AHEAD_EVENTS = 64
 AHEAD_BYTES = 64 << 10
@@ -27,6 +27,7 @@ class Recorder:
     __slots__ = (
         "_ahead",
         "_ahead_bytes",
+        "_epoch",
         "_failure",
         "_flight",
         "_log",
@@ -40,9 +41,12 @@ class Recorder:
         "_timer",
     )
 
-    def __init__(self, store: Store, run_id: str, log: RunLog, refused: Callable[[StoreError], None]) -> None:
+    def __init__(
+        self, store: Store, run_id: str, epoch: int, log: RunLog, refused: Callable[[StoreError], None]
+    ) -> None:
         self._store = store
         self._run_id = run_id
+        self._epoch = epoch
         self._log = log
         self._refused = refused
         self._loop = asyncio.get_running_loop()
@@ -74,19 +78,32 @@ class Recorder:
 
     async def room(self) -> None:
         """Wait until the disk has caught up, or the run ends; raises `StoreError` if it refused."""
-        while self.behind and self._failure is None and not self._settling:
+        while self.behind:
+            if not await self._another_commit():
+                return
+
+    async def committed(self) -> None:
+        """Wait until all that was added is on the disk, or the run ends; raises `StoreError` if it refused."""
+        while self._pending or self._flight is not None:
+            if not await self._another_commit():
+                return
+
+    async def _another_commit(self) -> bool:
+        """Wait for the append under way, or start one; False where there will be none. Raises `StoreError`."""
+        if self._failure is None and not self._settling:
             self._flush()
             if self._flight is not None:
                 await asyncio.wait((self._flight,))
         self.check()
+        return not self._settling
 
     def check(self) -> None:
         """Raise what an append failed with, if one did."""
         if self._failure is not None:
             raise self._failure
 
-    async def settle(self) -> Sequence[Entry]:
-        """Wait for the append under way and return what is still to write, for the commit that ends the run."""
+    async def settle(self) -> None:
+        """Wait for the append under way; what is still to write (`RunLog.hidden`) is for the commit that ends the run."""
         self._settling = True
         self._log.on_sleep = None
         if self._timer is not None:
@@ -94,7 +111,6 @@ class Recorder:
         while self._flight is not None:
             await asyncio.wait((self._flight,))
         self.check()
-        return self._pending
 
     def _schedule(self, *, now: bool = False) -> None:
         if self._settling or self._flight is not None or not self._pending:
@@ -115,7 +131,7 @@ class Recorder:
             return
         entries, self._pending = self._pending, []
         try:
-            self._flight = self._store.append(self._run_id, FIRST_EPOCH, entries)
+            self._flight = self._store.append(self._run_id, self._epoch, entries)
         except StoreError as closed:
             self._fail(closed)
             return

@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 OWN_ADDRESSES: Mapping[str, tuple[str, ...]] = {
-    "agent": ("/docs", "/health", "/invoke", "/openapi.json", "/stream", "/threads"),
+    "agent": ("/docs", "/health", "/invoke", "/openapi.json", "/resume", "/runs", "/stream", "/threads"),
     "host": ("/agents", "/docs", "/health", "/metrics", "/openapi.json", "/plugins"),
 }
 """By scope, the addresses that the host answers itself: no dialect stands at one of them or below."""

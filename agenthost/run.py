@@ -15,6 +15,7 @@ from agenthost.errors import Cancelled, RunError
 from agenthost.outcome import Outcome
 from agenthost.recording import Recorder
 from agenthost.run_log import Reader, ReadEvents, RunLog
+from agenthost.store import FIRST_EPOCH, StoredRun
 from agenthost.threads import ThreadKey
 
 TERMINAL_AFTER = 0.5
@@ -50,6 +51,7 @@ class Run:
         "closing",
         "created",
         "entry",
+        "epoch",
         "error",
         "fold_only",
         "id",
@@ -68,6 +70,7 @@ class Run:
         "stuck",
         "task",
         "thread",
+        "unadmitted",
         "waits",
     )
 
@@ -83,6 +86,7 @@ class Run:
         self._read_events = read_events
         self._end_without_agent = end_without_agent
         self.id = new_run_id()
+        self.epoch = FIRST_EPOCH
         self.entry = entry
         self.ref: AgentRef | None = entry.ref
         self.principal = principal
@@ -91,35 +95,49 @@ class Run:
         self.children: set[Run] = set()
         named = request.thread_id
         self.thread = None if named is None else ThreadKey(principal.id, entry.name, named)
-        self.log = RunLog(durable=self.thread is not None or request.detached or request.idempotency_key is not None)
-        self.fold_only = False
-        self.outcome = Outcome(keep_messages=self.thread is not None)
+        self.log = RunLog(durable=self.thread is not None or self.detached)
+        self.fold_only = False  # nobody reads its events: its caller waits for the result
+        self.outcome = Outcome()
         self.recorder: Recorder | None = None
         self.status: RunStatus = "queued"
         self.error: RunError | None = None
         self.task: asyncio.Task[None] | None = None
-        self.waits: asyncio.Future[None] | None = None
-        """What it waits for before it begins."""
+        self.waits: asyncio.Future[None] | None = None  # what it waits for before it begins
         self._timers: list[asyncio.TimerHandle] = []
         self.readers = 0
         self.agent_ended = False
         self.closing = False
         self.released = False
+        self.unadmitted = False  # it never got what it waited for, and so has nothing to give back
         self.stuck = False
         self.created = time.time()
         self.started = time.perf_counter()
-        self.outcome_known: RunResult | None = None
-        """How it ended, once it has."""
+        self.outcome_known: RunResult | None = None  # how it ended, once it has
         self._waiting: list[asyncio.Future[None]] = []
+
+    def take_over(self, stored: StoredRun) -> None:
+        """Be a run that the store has already: its id, its epoch, its log, which goes on where it ends."""
+        self.id, self.epoch, self.created = stored.run_id, stored.epoch, stored.created
+        self.log = RunLog(durable=True, last=stored.last_seq)
+
+    @property
+    def detached(self) -> bool:
+        """Whether it goes on without readers."""
+        return self.request.detached or self.request.idempotency_key is not None
 
     def read(self, after: int = 0) -> Reader:
         """Start reading the log after entry `after`; close the reader when done."""
-        self.readers += 1
-        return Reader(self.log, self.id, after, self._read_events, self._reader_left)
+        self.attend()
+        return Reader(self.log, self.id, after, self._read_events, self.leave)
 
-    def _reader_left(self) -> None:
+    def attend(self) -> None:
+        """One more waits for this run; `leave` when done."""
+        self.readers += 1
+
+    def leave(self) -> None:
+        """One fewer waits; the last one that leaves an attached run cancels it."""
         self.readers -= 1
-        if not self.readers and not self.request.detached and self.request.idempotency_key is None:
+        if not self.readers and not self.detached:
             self.cancel(Cancelled("its last reader left"))
 
     def cancel(self, error: RunError, *, terminal_after: float = TERMINAL_AFTER) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from agenthost.errors import StoreError
 from agenthost.events import Entry
 
-UNREAD = 768 << 10
+UNREAD = 512 << 10
 """Bytes an ephemeral log holds for its reader before the run waits; with what is under way, 1 MB a stream."""
 
 KEPT = 1 << 20
@@ -53,17 +53,18 @@ class RunLog:
         "visible",
     )
 
-    def __init__(self, *, durable: bool) -> None:
+    def __init__(self, *, durable: bool, last: int = 0) -> None:
+        """`last` is the newest entry where the log goes on from what the store has."""
         self.durable = durable
         self.closed = False
-        self.last = 0
+        self.last = last
         """Seq of the newest entry."""
-        self.visible = 0
+        self.visible = last
         """Seq of the newest entry that readers may see."""
         self.on_sleep: Callable[[], None] | None = None
         """Called when a reader falls asleep though there is more than it may see yet."""
         self._entries: list[Entry] = []
-        self._base = 0
+        self._base = last
         self._held = False
         """Whether readers are held for a few turns because the agent is saying more."""
         self._bytes = 0
@@ -98,7 +99,7 @@ class RunLog:
 
     def skip_entry(self, entry: Entry) -> None:
         """Count an entry that nobody will read."""
-        self.last = self.visible = entry.seq
+        self.last = self.visible = self._base = entry.seq
 
     def show(self, seq: int) -> None:
         """Let readers see entries up to `seq`: they are committed."""
@@ -107,12 +108,29 @@ class RunLog:
             self._trim()
         self.wake()
 
+    def become_durable(self) -> None:
+        """From here on entries are hidden until they are committed; the next one must be seen by the store first."""
+        if not self.durable:
+            self.durable = True
+            self._base = self.last - len(self._entries)
+
+    @property
+    def hidden(self) -> Sequence[Entry]:
+        """The entries that no reader may see yet."""
+        return self._entries[self.visible - self._base :]
+
     def forget_hidden(self) -> None:
         """Drop the entries that no reader may see: they cannot be committed."""
-        hidden = self._entries[self.visible - self._base :]
+        hidden = self.hidden
         del self._entries[self.visible - self._base :]
         self._bytes -= sum(map(_weight, hidden))
         self.last = self.visible
+
+    def forget_questions(self) -> None:
+        """Drop the questions at the end that no reader may see: the run did not pause, so nobody can answer them."""
+        while len(self._entries) > self.visible - self._base and self._entries[-1].type == "interrupt":
+            self._bytes -= _weight(self._entries.pop())
+            self.last -= 1
 
     def close(self) -> None:
         """The last visible entry is the last one there will be."""
@@ -175,6 +193,13 @@ class RunLog:
         if self.on_sleep is not None and self.last > self.visible:
             self.on_sleep()
         return sleeper
+
+    @classmethod
+    def ended(cls, last: int) -> RunLog:
+        """The log of a run that ended, whose entries up to `last` are in the store."""
+        log = cls(durable=True, last=last)
+        log.closed = True
+        return log
 
     def _trim(self) -> None:
         cut = 0

@@ -7,33 +7,37 @@ run has exactly one terminal event, whatever the agent does.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from agenthost.admission import RETRY_AFTER, Admission
-from agenthost.agents import AgentEntry, RunContext, RunRequest
+from agenthost.agents import AgentEntry, Answer, RunContext, RunRequest
 from agenthost.auth import Principal
 from agenthost.calls import Lookup, call
 from agenthost.contained_tasks import inside_an_agent
 from agenthost.emitting import RunOver, emitter
-from agenthost.endings import Ending, ending_of, keep
+from agenthost.encoding import encode_event
+from agenthost.ended_run import EndedRun
 from agenthost.errors import (
-    AgentError,
     AgentNotReady,
-    AgentPaused,
+    AgentUnavailable,
     Cancelled,
-    HostError,
     HostStopping,
     InvalidRequest,
+    NotFound,
     RunError,
     RunTimeout,
     ThreadBusy,
 )
-from agenthost.recording import Recorder, as_store_error
+from agenthost.events import Custom
+from agenthost.finishing import Finisher, as_run_error
+from agenthost.keyed_runs import KeyedRuns
+from agenthost.recording import Recorder
+from agenthost.resuming import ResumeRequest, Resumes
 from agenthost.run import TERMINAL_AFTER, Run
-from agenthost.store import NewRun, Store
+from agenthost.starting import asked_again, new_run, user_message
+from agenthost.store import Store, StoredRun, ThreadBefore
 from agenthost.sweep import Sweep
 from agenthost.telemetry import RunMetrics
 from agenthost.threads import Message, ThreadKey, thread_id_problem
@@ -41,7 +45,11 @@ from agenthost.threads import Message, ThreadKey, thread_id_problem
 DEADLINES = 0.1
 """Seconds between looks at which runs are over their time."""
 
-log = logging.getLogger("agenthost.runs")
+BEGUN_AGAIN = "x-begun-again"
+"""The event where a run was begun again after its host was lost: what was said before is not part of its answer."""
+
+
+T = TypeVar("T")
 
 
 class Runs:
@@ -54,8 +62,61 @@ class Runs:
         self.stopping = False
         self._metrics = metrics
         self._lookup = lookup
-        self._endings: set[asyncio.Task[None]] = set()
+        self._finisher = Finisher(store, metrics, self._release)
+        self._keyed = KeyedRuns(store, self.start, self._in_hand)
+        self._resumes = Resumes(store, self._keyed, self.ask)
+        self._beginnings: set[asyncio.Future[Any]] = set()
+        """Starts that no caller's leaving ends."""
         self._deadlines = Sweep(DEADLINES, self._time_out)
+
+    async def ask(
+        self, entry: AgentEntry, principal: Principal, request: RunRequest, *, fold_only: bool = False
+    ) -> Run | EndedRun:
+        """Start a run, or find the one that has the request's idempotency key. Raises as `start`, and `KeyReused`.
+
+        With a key, or detached, the start goes on where its caller is cancelled.
+        """
+        if request.idempotency_key is not None:
+            return await self._keyed.start(entry, principal, request)
+        if request.detached:
+            return await asyncio.shield(self._held(asyncio.ensure_future(self.start(entry, principal, request))))
+        return await self.start(entry, principal, request, fold_only=fold_only)
+
+    def _held(self, beginning: asyncio.Future[T]) -> asyncio.Future[T]:
+        self._beginnings.add(beginning)
+        beginning.add_done_callback(self._beginnings.discard)
+        beginning.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may have left
+        return beginning
+
+    async def resume(self, entry: AgentEntry, principal: Principal, request: ResumeRequest) -> Run | EndedRun:
+        """Go on with a paused thread in a new run: see `Resumes.start`."""
+        _refuse_bad_thread_id(request.thread_id)
+        return await self._resumes.start(entry, principal, request)
+
+    async def find(self, entry: AgentEntry, principal: Principal, run_id: str) -> Run | EndedRun | StoredRun:
+        """A run of this agent, by its id: going, ended, or (a `StoredRun`) about to be begun again.
+
+        Raises `NotFound` for one that is not there, and for another's unless the caller operates the host.
+        """
+        run = self._in_hand(run_id)
+        if run is not None:
+            if run.entry.name == entry.name and _may_see(principal, run.principal.id):
+                return run
+            raise NotFound("no such run")
+        stored = await self.store.get_run(run_id)
+        if stored is None or stored.agent != entry.name or not _may_see(principal, stored.principal):
+            raise NotFound("no such run")
+        if stored.ended is not None:
+            return EndedRun(stored, self.store.read_events)
+        return self._in_hand(run_id) or stored
+
+    def of_task(self, task: asyncio.Task[Any]) -> Run | None:
+        """The run whose own task this is; may be asked from another thread."""
+        return next((run for run in tuple(self.going.values()) if run.task is task), None)
+
+    def _in_hand(self, run_id: str) -> Run | None:
+        """A run that goes, or has ended and is not in the store yet."""
+        return self.going.get(run_id) or self._finisher.unrecorded.get(run_id)
 
     async def start(
         self,
@@ -68,27 +129,92 @@ class Runs:
     ) -> Run:
         """Admit a run and start it; `fold_only` for a caller that waits for the result and reads no events.
 
-        Raises `AgentNotReady`, `InvalidRequest`, `TooManyRuns`, `ThreadBusy`, `AgentOverloaded`, `StoreError`, and for
-        a run that waited `Cancelled`, where a newer run took the thread's turn, or `HostStopping`. Nothing is left of a
-        refused run.
+        A detached run that has to wait is recorded, and returned, as `queued`; any other waits here. Raises
+        `AgentNotReady`, `InvalidRequest`, `TooManyRuns`, `ThreadBusy`, `AgentOverloaded`, `StoreError`,
+        `AlreadyAnswered`, and for a run that waited `Cancelled`, where a newer run took the thread's turn, or
+        `HostStopping`. Nothing is left of a refused run.
         """
         self._check(entry, request, parent)
-        run = Run(entry, principal, request, parent, self.store.read_events, self.end_without_agent)
+        run = Run(entry, principal, request, parent, self.store.read_events, self._finisher.end_without_agent)
         run.fold_only = fold_only and not run.log.durable
-        await self._admit(run)
+        if request.detached:
+            admitted = asyncio.ensure_future(self._admit(run))
+            await asyncio.sleep(0)  # in which it takes its place, or is refused
+            if not admitted.done():
+                return await self._record_waiting(run, admitted)
+            await admitted
+        else:
+            await self._admit(run)
         try:
             self._still_wanted(run)
-            history, state = await self._open(run)
+            before = await self._open(run)
             self._still_wanted(run)
         except BaseException as refused:
             if run.recorder is not None:
                 run.cancel(refused if isinstance(refused, RunError) else Cancelled("it was given up before it began"))
                 self._metrics.started(entry.name)
-                self.end_without_agent(run)
+                self._finisher.end_without_agent(run)
             self._release(run)
             raise refused
-        self._begin(run, history, state)
+        self._begin(run, before.messages if before else request.history, before.state if before else {})
         return run
+
+    async def _record_waiting(self, run: Run, admitted: asyncio.Future[None]) -> Run:
+        """Record a detached run that waits, and leave its beginning to a task."""
+        try:
+            await self.store.start_run(new_run(run, status="queued"))
+        except BaseException:
+            if not admitted.cancel() and admitted.exception() is None:
+                self._release(run)  # its turn came meanwhile
+            raise
+        self._wait_for_turn(run, admitted, run.epoch)
+        return run
+
+    def begin_again(self, entry: AgentEntry, principal: Principal, stored: StoredRun, answers: Sequence[Answer]) -> Run:
+        """Begin a run that a lost host left: one that waited, or one whose agent is `resumable`.
+
+        A run that had begun goes on in the same log, after a `x-begun-again` event, under its next epoch.
+        """
+        epoch = stored.epoch if stored.status == "queued" else stored.epoch + 1
+        request = asked_again(stored, answers)
+        run = Run(entry, principal, request, None, self.store.read_events, self._finisher.end_without_agent)
+        run.take_over(stored)
+        self._wait_for_turn(run, asyncio.ensure_future(self._admit(run, promised=True)), epoch)
+        return run
+
+    def _wait_for_turn(self, run: Run, admitted: asyncio.Future[None], epoch: int) -> None:
+        self.going[run.id] = run
+        self._held(asyncio.ensure_future(self._begin_later(run, admitted, epoch)))
+
+    async def _begin_later(self, run: Run, admitted: asyncio.Future[None], epoch: int) -> None:
+        """Begin a run that is in the store already, once it is its turn; whatever refuses it, ends it."""
+        try:
+            await admitted
+        except BaseException as refused:  # noqa: BLE001 - also a cancel: it has been promised, so it ends by a word
+            run.unadmitted = True
+            await self._end_unbegun(run, refused)
+            return
+        try:
+            self._still_wanted(run)
+            before = await self.store.begin_run(run.id, epoch, user_message(run) if run.thread else None)
+            again, run.epoch = epoch > run.epoch, epoch
+            self._still_wanted(run)
+        except BaseException as refused:  # noqa: BLE001 - as above
+            await self._end_unbegun(run, refused)
+            return
+        run.recorder = Recorder(self.store, run.id, run.epoch, run.log, run.cancel)
+        if again:
+            entry = encode_event(run.log.last + 1, Custom(BEGUN_AGAIN, {"attempt": run.epoch}))
+            run.log.add(entry)
+            run.recorder.add(entry)
+        self._begin(run, before.messages, before.state)
+
+    async def _end_unbegun(self, run: Run, refused: BaseException) -> None:
+        run.error = run.error or _as_unbegun(refused)
+        run.recorder = Recorder(self.store, run.id, run.epoch, run.log, run.cancel)
+        run.agent_ended = True
+        self._metrics.started(run.entry.name)
+        await self._finisher.end(run, None)
 
     def _check(self, entry: AgentEntry, request: RunRequest, parent: Run | None) -> None:
         if self.stopping and parent is None:
@@ -96,9 +222,7 @@ class Runs:
         if not entry.serving:
             raise AgentNotReady(f"agent '{entry.name}' is {entry.state}", retry_after=RETRY_AFTER)
         if request.thread_id is not None:
-            problem = thread_id_problem(request.thread_id)
-            if problem:
-                raise InvalidRequest(problem)
+            _refuse_bad_thread_id(request.thread_id)
         if request.input is not None and entry.check_input is not None:
             problem = entry.check_input(request.input)
             if problem:
@@ -113,19 +237,20 @@ class Runs:
         if not run.entry.serving:
             raise AgentNotReady(f"agent '{run.entry.name}' is {run.entry.state}", retry_after=RETRY_AFTER)
 
-    async def _admit(self, run: Run) -> None:
+    async def _admit(self, run: Run, *, promised: bool = False) -> None:
+        """Take what a run needs to begin; one that was `promised` waits as long as the queue is, and is not refused."""
         wait = run.parent is None
         admission = self.admission
         if wait:
-            admission.enter_principal(run.principal)
+            admission.enter_principal(run.principal, promised=promised)
         try:
             if run.thread is not None:
-                await admission.take_turn(run, wait=wait)
+                await admission.take_turn(run, wait=wait, promised=promised)
         except BaseException:
             self._leave_principal(run)
             raise
         try:
-            await admission.take_slot(run, wait=wait)
+            await admission.take_slot(run, wait=wait, promised=promised)
         except BaseException:
             if run.thread is not None:
                 admission.leave_turn(run.thread)
@@ -136,38 +261,17 @@ class Runs:
         if run.parent is None:
             self.admission.leave_principal(run.principal)
 
-    async def _open(self, run: Run) -> tuple[Sequence[Message], dict[str, Any]]:
-        """Commit a durable run's start; return the conversation so far and the thread's state."""
-        request = run.request
+    async def _open(self, run: Run) -> ThreadBefore | None:
+        """Commit a durable run's start; return its thread as it was before."""
         if not run.log.durable:
-            return request.history, {}
-        new = Message("user", request.content, run_id=run.id) if request.content else Message.of("user", request.prompt)
-        spec = run.entry.spec
-        beginning = self.store.start_run(
-            NewRun(
-                run_id=run.id,
-                agent=run.entry.name,
-                agent_version=spec.source.version,
-                settings_hash=None,
-                principal=run.principal.id,
-                thread_id=request.thread_id,
-                input={"prompt": request.prompt, "input": request.input, "metadata": dict(request.metadata)},
-                idempotency_key=request.idempotency_key,
-                request_digest=None,
-                resumes=None,
-                parent=run.parent.id if run.parent else None,
-                detached=request.detached,
-                created=run.created,
-                user_message=new if run.thread is not None else None,
-            )
-        )
-        run.recorder = Recorder(self.store, run.id, run.log, run.cancel)  # from here on there is an end to be written
+            return None
+        beginning = self.store.start_run(new_run(run))
+        run.recorder = Recorder(self.store, run.id, run.epoch, run.log, run.cancel)  # there is an end to be written
         try:
-            before = await beginning
+            return await beginning
         except Exception:
             run.recorder = None
             raise
-        return before.messages, before.state
 
     def _begin(self, run: Run, history: Sequence[Message], state: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
@@ -194,7 +298,7 @@ class Runs:
         self._metrics.started(run.entry.name)
         self._deadlines.add(run, timeout)
         run.task = loop.create_task(self._drive(run, ctx))
-        run.task.add_done_callback(lambda _task: self._task_ended(run))
+        run.task.add_done_callback(lambda _task: self._finisher.task_ended(run))
 
     def _time_out(self, run: Run) -> None:
         late = RunTimeout(f"agent '{run.entry.name}' took longer than {run.entry.spec.timeout:g} s")
@@ -204,126 +308,36 @@ class Runs:
         """The run's own task: iterate the agent, then say how it ended."""
         failure: BaseException | None = None
         assert run.ref is not None  # a serving entry has one
-        inside_an_agent()
+        inside_an_agent(run)
         try:
             await run.ref.run(ctx, emitter(run, self.going))
         except RunOver:
             pass
         except BaseException as raised:  # noqa: BLE001 - also SystemExit and CancelledError: they end the run only
             failure = raised
+        inside_an_agent(None)  # the task's context holds whom it is told, and the run holds its task
         run.agent_ended = True
         if run.error is None and failure is not None:
-            run.error = _as_run_error(failure)
+            run.error = as_run_error(failure)
         del failure  # it holds this frame
-        await self._end(run, ctx)
-
-    async def _end(self, run: Run, ctx: RunContext | None) -> None:
-        """Write the one terminal event, commit it, show it, complete `done`. The first caller does it."""
-        if run.closing:
-            return
-        run.closing = True
-        self._deadlines.discard(run)
-        if run.agent_ended:
-            run.cancel_timers()
-        ending = _decided(run, ctx)
-        recorded = run.recorder is None or await self._commit(run, ctx, ending)
-        if not recorded:
-            ending = ending_of(run, None)
-        run.recorder = None
-        run.status, run.error = ending.status, ending.error
-        if ending.entry is not None:
-            run.log.add(ending.entry)
-            run.log.show(ending.entry.seq)
-        run.log.close()
-        if run.agent_ended:
-            self._release(run)
-        self._report(run, ending)
-        run.finish(ending.result)
-        if not recorded:
-            await self._commit_late(run, ending)
-
-    async def _commit(self, run: Run, ctx: RunContext | None, ending: Ending) -> bool:
-        """Commit the end and show what was held back for it; False where the store refused, which then is the end."""
-        assert run.recorder is not None
-        try:
-            rest = await run.recorder.settle()
-            await self.store.end_run(keep(run, ctx, ending, rest))
-        except Exception as refused:  # noqa: BLE001 - whatever it was, the run is not recorded and must still end
-            run.log.forget_hidden()
-            run.error = as_store_error(refused)
-            return False
-        run.log.show(run.log.last)
-        return True
-
-    async def _commit_late(self, run: Run, ending: Ending) -> None:
-        """Try once more to record a run that the store refused and whose readers know it: the store may be well now."""
-        try:
-            await self.store.end_run(keep(run, None, ending, ()))
-        except Exception as refused:  # noqa: BLE001 - the next start finds the run open and ends it
-            log.warning("the end of run %s is not recorded: %s", run.id, as_store_error(refused).message)
-
-    def end_without_agent(self, run: Run) -> None:
-        """Say how the run ended though its task has not: it was cancelled and does not listen."""
-        if run.agent_ended or run.closing:
-            return
-        if run.task is not None:
-            run.stuck = True
-            self._count_stuck(run.entry, 1)
-        ending = asyncio.get_running_loop().create_task(self._end(run, None))
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
-
-    def _task_ended(self, run: Run) -> None:
-        if not run.agent_ended:
-            run.agent_ended = True  # cancelled before its first step
-            ending = asyncio.get_running_loop().create_task(self._end(run, None))
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
-        run.cancel_timers()
-        self._release(run)
-        if run.stuck:
-            self._count_stuck(run.entry, -1)
-
-    def _count_stuck(self, entry: AgentEntry, change: int) -> None:
-        """Count cancelled runs whose agent goes on; an agent that has lost half its slots to them is degraded."""
-        entry.stuck += change
-        many = entry.stuck * 2 > entry.slots
-        if many and entry.state == "ready":
-            problem = f"agent '{entry.name}' does not end when it is cancelled: {entry.stuck} slots are taken so"
-            entry.become("degraded", HostError(problem, hint="let CancelledError pass, and await what blocks"))
-        elif not many and entry.state == "degraded":
-            entry.become("ready")
+        await self._finisher.end(run, ctx)
 
     def _release(self, run: Run) -> None:
+        """Give back what a run held; it has ended, and its agent too."""
         if run.released:
             return
         run.released = True
         self.going.pop(run.id, None)
-        if run.thread is not None:
-            self.admission.leave_turn(run.thread)
-        self.admission.leave_slot(run.entry)
-        self._leave_principal(run)
+        self._deadlines.discard(run)
+        self._keyed.ended(run)
+        self._resumes.ended(run)
+        if not run.unadmitted:
+            if run.request.thread_id is not None and run.thread is not None:
+                self.admission.leave_turn(run.thread)
+            self.admission.leave_slot(run.entry)
+            self._leave_principal(run)
         for child in tuple(run.children):
             child.cancel(Cancelled("the run that called it ended"))
-
-    def _report(self, run: Run, ending: Ending) -> None:
-        self._metrics.ended(run.entry.name, ending.status, time.perf_counter() - run.started, run.outcome.usage)
-        error = ending.error
-        if error is None or isinstance(error, Cancelled):
-            return
-        cause = error.__cause__
-        log.error(
-            "run failed: agent '%s' (%s): %s: %s",
-            run.entry.name,
-            run.entry.spec.source.label,
-            error.code,
-            error.message,
-            extra={"agent": run.entry.name, "run_id": run.id, "correlation_id": error.correlation_id},
-            exc_info=(type(cause), cause, cause.__traceback__) if cause is not None else None,
-        )
-        error.__cause__ = error.__context__ = error.__traceback__ = (
-            None  # told; their frames hold the run and its prompt
-        )
 
     def refuse_if_busy(self, key: ThreadKey) -> None:
         """Raise `ThreadBusy` while a run is going, or waits, on this thread."""
@@ -338,8 +352,7 @@ class Runs:
         for run in tuple(self.going.values()):
             run.cancel(HostStopping("the host stopped before this run ended"))
         await self._settled(TERMINAL_AFTER * 2)
-        if self._endings:
-            await asyncio.wait(tuple(self._endings), timeout=TERMINAL_AFTER)
+        await self._finisher.settled(TERMINAL_AFTER)
 
     async def _settled(self, seconds: float) -> None:
         waiting = [asyncio.ensure_future(run.ended()) for run in self.going.values()]
@@ -349,18 +362,22 @@ class Runs:
                 one.cancel()
 
 
-def _decided(run: Run, ctx: RunContext | None) -> Ending:
-    """How a run ended; where what its agent left behind cannot even be looked at, it failed."""
-    try:
-        return ending_of(run, ctx)
-    except Exception as raised:  # noqa: BLE001 - an agent's own classes may raise anything, and the run must end
-        run.error = _as_run_error(raised)
-        return ending_of(run, None)
+def _refuse_bad_thread_id(thread_id: str) -> None:
+    problem = thread_id_problem(thread_id)
+    if problem:
+        raise InvalidRequest(problem)
 
 
-def _as_run_error(failure: BaseException) -> RunError:
-    if isinstance(failure, RunError) and not isinstance(failure, AgentPaused):
-        return failure
-    error = AgentError(f"{type(failure).__name__} was raised")
-    error.__cause__ = failure
+def _may_see(principal: Principal, owner: str) -> bool:
+    return principal.id == owner or principal.admin
+
+
+def _as_unbegun(refused: BaseException) -> RunError:
+    """What refused a run that was promised to its caller, as the error that it ends with."""
+    if isinstance(refused, RunError):
+        return refused
+    if isinstance(refused, asyncio.CancelledError):
+        return HostStopping("the host stopped before this run began")
+    error = AgentUnavailable(f"the run could not begin: {refused}")
+    error.__cause__ = refused
     return error

@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema_rs
 
 
-def input_check(schema: Mapping[str, Any]) -> Callable[[Any], str | None]:
-    """Compile `schema` (2020-12 unless it says otherwise); the result says where and which rule, or None.
+def input_check(schema: Mapping[str, Any], name: str = "input") -> Callable[[Any], str | None]:
+    """Compile `schema` (2020-12 unless it says otherwise); the result says where in `name` and which rule, or None.
 
     Raises `ValueError` for a schema that is not one. References to other documents are not followed: the host fetches
     nothing.
@@ -25,7 +25,7 @@ def input_check(schema: Mapping[str, Any]) -> Callable[[Any], str | None]:
         if error is None:
             return None
         rule, expected = _rule(schema, error.schema_path)
-        return f"input{_place(getattr(error, 'evaluation_path', error.schema_path))} does not meet '{rule}'{expected}"
+        return f"{name}{_place(getattr(error, 'evaluation_path', error.schema_path))} does not meet '{rule}'{expected}"
 
     return check
 

@@ -11,6 +11,9 @@ from agenthost.run_log import Reader
 HEARTBEAT = 15.0
 """Seconds without news after which a comment says that the stream is alive."""
 
+STALLED = 60.0
+"""Seconds that a client may leave what it was sent unread."""
+
 BEAT = b": alive\n\n"
 END = b"data: [DONE]\n\n"
 
@@ -28,22 +31,40 @@ def data_frame(entry: Entry) -> bytes:
     return b"data: %s\n\n" % entry.data
 
 
+class _Heart:
+    """Beats while a stream is open; `due` says that a silent one owes its client a sign of life."""
+
+    __slots__ = ("_loop", "_reader", "_timer", "due", "writing")
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(HEARTBEAT, self._beat)
+        self.due = False
+        self.writing: float | None = None
+        """For how many seconds, as far as the beats tell, a write has been waiting; None while none does."""
+
+    def _beat(self) -> None:
+        self.due = True
+        if self.writing is None:
+            self._reader.nudge()
+        elif self.writing >= STALLED:
+            self._reader.close()
+        else:
+            self.writing += HEARTBEAT
+        self._timer = self._loop.call_later(HEARTBEAT, self._beat)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+
 async def pump(reader: Reader, write: Write, render: Callable[[Entry], bytes] = frame) -> None:
     """Write the log to a client, from the reader's place to the end; returns when the log is closed and written.
 
-    Never waits to fill a write. Cancelled by cancelling the task; closing the reader is the caller's.
+    Never waits to fill a write. A write that is not taken for `STALLED` seconds closes the reader, as if the client had
+    left; the connection is for the server to end. Cancelled by cancelling the task; closing the reader is the caller's.
     """
-    loop = asyncio.get_running_loop()
-    due = False
-    timer: asyncio.TimerHandle
-
-    def beat() -> None:
-        nonlocal due, timer
-        due = True
-        reader.nudge()
-        timer = loop.call_later(HEARTBEAT, beat)
-
-    timer = loop.call_later(HEARTBEAT, beat)
+    heart = _Heart(reader)
     try:
         while True:
             entries = reader.take()
@@ -52,13 +73,16 @@ async def pump(reader: Reader, write: Write, render: Callable[[Entry], bytes] = 
             if reader.at_end:
                 break
             if entries:
+                heart.writing = 0.0
                 await write(b"".join(map(render, entries)) if len(entries) > 1 else render(entries[0]), True)
-                due = False
-            elif due:
-                due = False
+                heart.writing, heart.due = None, False
+            elif heart.due:
+                heart.writing, heart.due = 0.0, False
                 await write(BEAT, True)
+                heart.writing = None
             else:
                 await reader.news()
+        heart.writing = 0.0
         await write(b"".join(map(render, entries)) + END, False)
     finally:
-        timer.cancel()
+        heart.stop()

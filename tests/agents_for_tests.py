@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 from agenthost.agents import AgentSource, AgentSpec, RunContext, RunRequest
 from agenthost.auth import Principal
 from agenthost.config import Config
+from agenthost.ended_run import EndedRun
 from agenthost.host import Host
 from agenthost.protocols import native
+from agenthost.resuming import Reply, ResumeRequest
 from agenthost.run import Run
 from agenthost.streaming import pump
 from agenthost.threads import ThreadKey
@@ -63,7 +65,28 @@ async def started(host: Host, request: RunRequest | str = "hello", *, agent: str
     return await within(host.runs.start(host.agent_for(caller, agent), caller, request, **options))
 
 
-async def events(run: Run, after: int = 0) -> list[dict[str, Any]]:
+async def asked(host: Host, request: RunRequest | str = "hello", *, agent: str = "agent",
+                caller: Principal = ANN) -> Run | EndedRun:  # fmt: skip
+    """Start a run, or find the one that has its key, as `/invoke`, `/stream` and `/runs` do."""
+    if isinstance(request, str):
+        request = RunRequest(request)
+    return await within(host.runs.ask(host.agent_for(caller, agent), caller, request))
+
+
+async def resumed(host: Host, *replies: Reply | Any, thread_id: str = "t", agent: str = "agent",
+                  caller: Principal = ANN, **fields: Any) -> Run | EndedRun:  # fmt: skip
+    """Answer what a thread asks, as `/resume` does; what is no `Reply` is a response to the one open question."""
+    given = [reply if isinstance(reply, Reply) else Reply(response=reply) for reply in replies]
+    request = ResumeRequest(thread_id, given, **fields)
+    return await within(host.runs.resume(host.agent_for(caller, agent), caller, request))
+
+
+async def lose(host: Host) -> None:
+    """Take a host's store away, as if its process had been killed: what it does from here on nobody will know."""
+    await asyncio.to_thread(host.store.close)
+
+
+async def events(run: Run | EndedRun, after: int = 0) -> list[dict[str, Any]]:
     """All that a reader of `run` is sent, as the bytes on the wire have it; `id` is the frame's."""
     sent = bytearray()
 

@@ -262,6 +262,22 @@ def test_a_run_that_waits_for_a_slot_gives_way_at_once_to_a_newer_run_on_its_thr
     asyncio.run(main())
 
 
+def test_a_detached_run_waits_as_long_as_it_takes() -> None:
+    async def main() -> None:
+        async with hosting(served(Held(), concurrency=1, timeout=0.1, on_busy_thread="queue")) as host:
+            first = [await started(host, RunRequest("x", detached=True)) for _ in range(3)]
+            assert [run.status for run in first] == ["running", "queued", "queued"]
+            assert [(await within(run.ended())).status for run in first] == ["failed"] * 3
+            assert [run.error and run.error.code for run in first] == ["timeout"] * 3, "each had its turn"
+            await idle(host)
+            second = [await started(host, RunRequest("x", thread_id="t", detached=True)) for _ in range(3)]
+            await within(second[-1].ended())
+            assert [run.error and run.error.code for run in second] == ["timeout"] * 3
+            await idle(host)
+
+    asyncio.run(main())
+
+
 def test_a_host_that_stops_sends_away_who_waits() -> None:
     async def main() -> None:
         held = Held()

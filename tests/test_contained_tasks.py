@@ -32,7 +32,7 @@ async def leaves_when_cancelled() -> None:
 def inside(main: Callable[[], Any]) -> None:
     async def contained() -> None:
         contain_tasks(asyncio.get_running_loop())
-        inside_an_agent()
+        inside_an_agent("an agent")
         await main()
 
     asyncio.run(contained())

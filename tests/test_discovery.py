@@ -124,12 +124,13 @@ def test_every_key_of_an_agent_comes_through(site: Site) -> None:
         "placement": "cluster",
         "timeout": "2m",
         "load_timeout": 5,
+        "interrupt_ttl": 60,
         "concurrency": 7,
         "queue": 8,
         "on_busy_thread": "queue",
     }
     found = specs(site, {"billing": {"use": "my_module:agent", **keys}})["billing"]
-    expected = keys | {"protocols": ("native",), "timeout": 120.0, "load_timeout": 5.0}
+    expected = keys | {"protocols": ("native",), "timeout": 120.0, "load_timeout": 5.0, "interrupt_ttl": 60.0}
     assert {key: getattr(found, key) for key in keys} == expected
     assert found.enabled
     assert found.problem is None

@@ -166,7 +166,7 @@ def test_an_ephemeral_run_waits_for_its_reader_within_a_megabyte() -> None:
             while last != said:
                 last = said
                 await asyncio.sleep(0.05)  # it makes hundreds in that time, unless it waits
-            assert 70 <= said <= 90
+            assert 45 <= said <= 65
             taken = reader.take()
             assert taken is not None
             assert sum(len(entry.data) for entry in taken) < 200_000

@@ -23,6 +23,7 @@ from agenthost.protocols import native
 from agenthost.store import StoreOpenError
 from tests.agents_for_tests import (
     ANN,
+    PATIENCE,
     Held,
     events,
     hosting,
@@ -88,6 +89,9 @@ def test_readiness_names_every_required_agent_that_does_not_serve_and_a_store_th
                 "off": "disabled",
             }
             await asyncio.to_thread(host.store.close)
+            async with asyncio.timeout(PATIENCE):  # a look at the store is good for a second
+                while len(await host.readiness()) == 1:
+                    await asyncio.sleep(0.05)
             assert await host.readiness() == ["agent 'broken' is failed", "the store in memory is closed"]
 
     asyncio.run(main())

@@ -24,8 +24,8 @@ from agenthost.events import (
 from agenthost.outcome import MAX_COUNT, Outcome
 
 
-def folded(*said: Any, keep_messages: bool = True, as_bytes: bool = False) -> Outcome:
-    outcome = Outcome(keep_messages=keep_messages)
+def folded(*said: Any, as_bytes: bool = False) -> Outcome:
+    outcome = Outcome()
     for seq, event in enumerate(said, 1):
         entry = encode_event(seq, event)
         if as_bytes:
@@ -106,11 +106,6 @@ def test_a_tools_message_says_which_call_it_answers_and_its_error() -> None:
     assert (two.name, two.tool_call_id, two.text, two.metadata) == ("add", "2", "no", {"error": "no"})
     assert (three.text, three.metadata) == ('"4"', {"error": "4"})
     assert outcome.tool_calls == 3
-
-
-def test_messages_are_not_built_for_who_keeps_none() -> None:
-    outcome = folded("a", ToolStart("t", "1", {}), ToolComplete("t", "1"), "b", keep_messages=False)
-    assert (outcome.messages, outcome.message, outcome.tool_calls) == ([], "ab", 1)
 
 
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["events", "bytes"])

@@ -223,7 +223,7 @@ def test_a_store_that_fails_for_good_still_lets_the_run_end(tmp_path: Path, capl
             await idle(host)
 
     asyncio.run(main())
-    assert "is not recorded: the store" in caplog.text
+    assert "is not recorded yet: the store" in caplog.text
 
 
 def test_a_caller_that_leaves_while_the_start_is_written_leaves_a_cancelled_run(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from agenthost.run import CANCEL_AGAIN, TERMINAL_AFTER, Run
 from agenthost.threads import ThreadKey
 from tests.agents_for_tests import (
     ANN,
+    PATIENCE,
     SECRET,
     Deaf,
     Held,
@@ -388,7 +389,7 @@ def test_every_run_has_exactly_one_terminal_event_and_leaves_nothing_counted(
         async with hosting(*specs) as host:
             await asyncio.gather(*(one(host, *script) for script in scripts))
             await idle(host)
-            assert not host.runs._endings
+            await within(host.runs._finisher.settled(PATIENCE))
 
     asyncio.run(main())
 

@@ -114,6 +114,55 @@ def test_a_silent_stream_beats_and_a_busy_one_does_not(monkeypatch: pytest.Monke
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_client_that_takes_nothing_for_too_long_is_a_reader_that_left(
+    monkeypatch: pytest.MonkeyPatch, last: bool
+) -> None:
+    monkeypatch.setattr(streaming, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(streaming, "STALLED", 0.05)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        log, client, left = RunLog(durable=False), Client(slow=True), asyncio.Event()
+        reader = Reader(log, "run", 0, nothing_stored, left.set)
+        log.add(Entry(1, "model_chunk", b"{}"))
+        if last:
+            log.close()
+        began = loop.time()
+        pumping = asyncio.create_task(pump(reader, client.write))
+        await within(left.wait())
+        assert loop.time() - began > 0.05
+        assert len(client.writes) == 1
+        log.close()
+        client.go.set()
+        await within(pumping)  # what it can still have, it gets
+
+    asyncio.run(main())
+
+
+def test_a_client_that_is_slow_but_takes_something_in_time_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(streaming, "STALLED", 0.2)
+
+    async def main() -> None:
+        log, client, left = RunLog(durable=False), Client(slow=True), asyncio.Event()
+        pumping = asyncio.create_task(pump(Reader(log, "run", 0, nothing_stored, left.set), client.write))
+        for seq in range(1, 6):
+            log.add(Entry(seq, "model_chunk", b"{}"))
+            await within(client.wrote.wait())
+            await asyncio.sleep(0.06)
+            client.wrote.clear()
+            client.go.set()
+            await asyncio.sleep(0)
+            client.go.clear()
+        assert not left.is_set()
+        client.go.set()
+        log.close()
+        await within(pumping)
+
+    asyncio.run(main())
+
+
 def test_a_beat_waits_for_a_slow_client_like_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "HEARTBEAT", 0.01)
 

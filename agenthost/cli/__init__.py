@@ -27,8 +27,12 @@ COMMANDS = {
     "list": ("listing:list_agents", "Show the agents that are installed, and which are served."),
     "check": ("check:check", "Find everything that is wrong before it is served."),
     "call": ("call:call", "Run an agent of a running host, and print what it says."),
+    "chat": ("chat:chat", "Talk with an agent of a running host."),
+    "runs": ("runs:runs", "Show the runs of an agent, or one of them."),
+    "cancel": ("cancel:cancel", "End a run."),
     "plugins": ("listing:plugins", "Show what every installed distribution brings."),
     "keys": ("keys:keys", "Make keys for callers."),
+    "doctor": ("doctor:doctor", "Say what a bug report needs, and what is wrong."),
     "help": ("topics:help_command", "Read the manual."),
 }
 """Every command in the order of the first minute: where it is, and what it does."""

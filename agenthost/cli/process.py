@@ -23,7 +23,7 @@ from agenthost.cli.summary import counts, start_summary
 from agenthost.config import Config
 from agenthost.http.access_log import AccessLog
 from agenthost.http.app import App, create_app
-from agenthost.http.server import Server, listen
+from agenthost.http.server import FORCED, Server, listen
 from agenthost.telemetry import set_up_logging
 
 PAST_DRAIN = 1.0
@@ -31,9 +31,6 @@ PAST_DRAIN = 1.0
 
 REFUSED = 2
 """Exit code of a host that did not start."""
-
-FORCED = 1
-"""Exit code of a host that did not stop by itself."""
 
 log = logging.getLogger("agenthost.host")
 
@@ -98,7 +95,8 @@ def _announce(app: App, url: str, options: Options, *, dev: bool, served: str) -
 class EndingServer(Server):
     """A server whose process ends when it has been told to, whatever hangs: a blocked loop, a plugin's thread.
 
-    From the signal it has `drain` and a second more; of that, one second at most once everything is closed.
+    From the signal it has `drain` and a second, from a second signal one second, and one at most once everything is
+    closed.
     """
 
     def __init__(self, app: App, host: Any, *, on_started: Callable[[], None]) -> None:
@@ -108,8 +106,7 @@ class EndingServer(Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop, from a signal handler."""
-        if not self.should_exit:  # a second signal does not put off the end
-            self.ending.within(self._drain + PAST_DRAIN, FORCED)
+        self.ending.within(PAST_DRAIN if self.should_exit else self._drain + PAST_DRAIN, FORCED)
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

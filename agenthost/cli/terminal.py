@@ -22,3 +22,8 @@ def say(text: str = "", *, end: str = "\n") -> None:
 def complain(text: str) -> None:
     """Print on stderr: what is wrong, and what to do."""
     click.echo(harmless(text), err=True)
+
+
+def murmur(text: str) -> None:
+    """Print on stderr, dimly where that can be: what goes on beside what was asked for."""
+    click.secho(harmless(text), dim=True, err=True)

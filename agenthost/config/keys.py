@@ -48,8 +48,7 @@ OnBusyThread = Annotated[
 ]
 
 NOT_YET = {
-    "store": ("run_retention", "thread_retention"),
-    "agents": ("interrupt_ttl", "load", "env", "environment", "process"),
+    "agents": ("load", "env", "environment", "process"),
 }
 """Keys reserved for parts not built yet: refused, so that nobody counts on them. `agents` means [defaults] too."""
 
@@ -97,6 +96,16 @@ class StoreConfig(Section):
     )
     durability: Durability = Field(
         default="full", description="`full` survives a power cut; `normal` is faster and survives a crash of the host."
+    )
+    run_retention: Duration = Field(
+        default="30d",
+        validate_default=True,
+        description="How long an ended run and its events are kept; 0: for ever. What it said stays in its thread.",
+    )
+    thread_retention: Duration = Field(
+        default="0d",
+        validate_default=True,
+        description="How long a thread is kept, with its runs, after it was last used; 0 for ever.",
     )
 
 
@@ -178,6 +187,9 @@ class AgentConfig(Section):
     queue: CountOrZero = Field(default=1024, description="Runs that wait for a slot; beyond: 503 with `Retry-After`.")
     on_busy_thread: OnBusyThread = Field(
         default="reject", description="What a second run on a thread does: get 409, wait its turn, or cancel the first."
+    )
+    interrupt_ttl: SomeTime = Field(
+        default="7d", validate_default=True, description="How long a question that paused a run may be answered."
     )
 
 

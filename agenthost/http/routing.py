@@ -70,7 +70,7 @@ class Router:
         entry: AgentEntry
         if principal is None or (public and not principal.may_use(name)):  # the agent's health is for anybody
             entry = self._host.public_agent(name)
-        elif rest in {"/health", "/", ""}:
+        elif rest in {"/health", "/", ""} or _is_about_the_past(exchange.method, rest):
             entry = self._host.known_agent(principal, name)
         else:
             entry = self._host.agent_for(principal, name)
@@ -128,6 +128,13 @@ class Router:
             app = host_app(self._host)
             self._host_app = (self._host.dialects, app)
         return app
+
+
+def _is_about_the_past(method: str, path: str) -> bool:
+    """Whether a request can be answered, whatever state its agent is in: what was kept, and the end of what goes on."""
+    if method == "GET":
+        return path.startswith(("/runs", "/threads"))
+    return path.startswith("/runs/") and path.endswith("/cancel")
 
 
 def strictly_decoded(exchange: Exchange) -> None:

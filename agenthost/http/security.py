@@ -34,6 +34,9 @@ MISSING = "Missing bearer token"
 UNKNOWN = "Invalid bearer token"
 """What a 401 says: the words that clients of Locus 3.0.1 know."""
 
+CLOSE = (b"connection", b"close")
+"""The header of an answer after which a connection is of no more use: who sent this may mean something else by it."""
+
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
 """What proxies add, besides everything that begins with `x-forwarded-`."""
@@ -85,14 +88,21 @@ def host_name(authority: str) -> str:
 
 
 def read_headers(exchange: Exchange, raw: Sequence[tuple[bytes, bytes]]) -> None:
-    """Index the headers, joining those that came twice; raises `BadRequest` where it is one that decides something."""
+    """Index the headers, joining those that came twice.
+
+    Raises `BadRequest`, and has the connection closed, where one that decides something came twice, or no Host came.
+    """
     headers = dict(raw)
     if len(headers) != len(raw):
         headers = {}
         for name, value in raw:
             if name in headers and name in _SINGLE:
+                exchange.reply_headers.append(CLOSE)
                 raise BadRequest(f"more than one {name.decode('latin-1')} header")
             headers[name] = headers[name] + b", " + value if name in headers else value
+    if b"host" not in headers and exchange.scope.get("http_version") == "1.1":
+        exchange.reply_headers.append(CLOSE)
+        raise BadRequest("no host header")
     exchange.headers = headers
 
 

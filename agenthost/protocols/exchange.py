@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from agenthost.agents import AgentEntry, RunRequest
+from agenthost.agents import AgentEntry
 from agenthost.auth import Principal
+from agenthost.ended_run import EndedRun
 from agenthost.errors import Cancelled, NotFound
 from agenthost.events import Entry
 from agenthost.run import Run
@@ -36,6 +37,7 @@ class Exchange:
 
     __slots__ = (
         "agent_path",
+        "decide",
         "entry",
         "headers",
         "host",
@@ -78,8 +80,10 @@ class Exchange:
         self.started = started
         self.render: Render = frame
         """How a log entry looks on this server's streams."""
-        self.prepare: Callable[[Exchange, RunRequest], Awaitable[RunRequest]] | None = None
-        """What a server does to a request before it runs: adds metadata it vouches for."""
+        self.prepare: Callable[[Exchange, Any], Awaitable[Any]] | None = None
+        """What a server does to a `RunRequest` or `ResumeRequest` before it runs: adds metadata it vouches for."""
+        self.decide: Callable[[Exchange, str, dict[str, Any]], Awaitable[None]] | None = None
+        """What a server does with a decision that comes with a resume, given the thread's id."""
 
     @property
     def caller(self) -> Principal:
@@ -99,7 +103,7 @@ class Exchange:
             raise NotFound("no agent by that name")
         return self.entry
 
-    def run_headers(self, run: Run) -> list[tuple[bytes, bytes]]:
+    def run_headers(self, run: Run | EndedRun) -> list[tuple[bytes, bytes]]:
         """`X-Run-ID`, `X-Thread-ID` and `Content-Location`; what a header cannot carry is percent-encoded."""
         self.run_id = run.id
         run_id = run.id.encode()

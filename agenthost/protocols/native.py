@@ -1,12 +1,14 @@
 """The native dialect: `/invoke`, `/stream`, `/threads`, `/health` and the card, in Locus 3.0.1's shapes and ours.
 
+`/runs` and `/resume` are in `protocols/runs.py`.
+
 Every route is an ordinary FastAPI route, which is where the OpenAPI comes from; `/invoke` and `/stream` are answered by
 the same functions without the router where a request allows it (`fast`), and a test compares the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -15,10 +17,13 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from agenthost.agents import AgentEntry, RunRequest
+from agenthost.ended_run import EndedRun
 from agenthost.errors import AgentNotReady, BadRequest, InvalidRequest, NotFound
 from agenthost.health import agent_report, public_status
 from agenthost.hookspecs import Dialect, RegisterProtocol, hookimpl
-from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Scope, Send, exchange_of
+from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Send, exchange_of
+from agenthost.protocols.runs import add_run_routes
+from agenthost.protocols.streaming_replies import JSON, Answer, json_reply, keyed, stream_run
 from agenthost.protocols.threads import wire_thread
 from agenthost.protocols.wire import (
     AgentCard,
@@ -35,15 +40,7 @@ from agenthost.protocols.wire import (
     without_none,
 )
 from agenthost.run import Run
-from agenthost.streaming import pump
 from agenthost.threads import MAX_THREAD_ID, ThreadKey, thread_id_problem
-
-JSON = (b"content-type", b"application/json")
-EVENT_STREAM = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-)
 
 
 async def read_all(receive: Receive) -> bytes:
@@ -74,18 +71,15 @@ async def fast_stream(exchange: Exchange, receive: Receive, send: Send) -> None:
 
 
 async def answer_invoke(exchange: Exchange, request: RunRequest, receive: Receive, send: Send) -> None:
-    """Run, fold, answer; a client that leaves cancels the run and gets no answer."""
-    run: Run | None = None
+    """Run, fold, answer; a client that leaves cancels the run, unless it has a key, and gets no answer."""
     with ClientWatch(receive) as watch:
+        run = await _asked(exchange, request, fold_only=True)
+        run.attend()
         try:
-            if exchange.prepare is not None:
-                request = await exchange.prepare(exchange, request)
-            run = await exchange.host.runs.start(exchange.agent, exchange.caller, request, fold_only=True)
             headers = exchange.run_headers(run)
             result = await run.result()
         finally:
-            if run is not None and run.outcome_known is None:
-                run.read().close()  # the one reader left
+            run.leave()
     if watch.gone:
         return
     body = orjson.dumps(invoke_reply(result))
@@ -95,34 +89,17 @@ async def answer_invoke(exchange: Exchange, request: RunRequest, receive: Receiv
 
 
 async def answer_stream(exchange: Exchange, request: RunRequest, receive: Receive, send: Send) -> None:
-    """Run, and send the log as it grows; a client that leaves is a reader that leaves."""
-    with ClientWatch(receive):
-        if exchange.prepare is not None:
-            request = await exchange.prepare(exchange, request)
-        run = await exchange.host.runs.start(exchange.agent, exchange.caller, request)
-        reader = run.read()
-        try:
-            headers = [*EVENT_STREAM, *exchange.run_headers(run)]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-            def write(data: bytes, more: bool) -> Awaitable[None]:
-                return send({"type": "http.response.body", "body": data, "more_body": more})
-
-            await pump(reader, write, exchange.render)
-        finally:
-            reader.close()
+    """Run, and send the log as it grows."""
+    await stream_run(exchange, lambda: _asked(exchange, request), receive, send)
 
 
-class _Answer(Response):
-    """A response that is one of the functions above, for the FastAPI routes."""
-
-    def __init__(self, answer: Callable[..., Any], exchange: Exchange, request: RunRequest) -> None:
-        super().__init__()
-        self._arguments = (answer, exchange, request)
-
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        answer, exchange, request = self._arguments
-        await answer(exchange, request, receive, send)
+async def _asked(exchange: Exchange, request: RunRequest, *, fold_only: bool = False) -> Run | EndedRun:
+    """The run that a request asks for, which may be one that its key had before."""
+    keyed(exchange, request)
+    if exchange.prepare is not None:
+        request = await exchange.prepare(exchange, request)
+    run: Run | EndedRun = await exchange.host.runs.ask(exchange.agent, exchange.caller, request, fold_only=fold_only)
+    return run
 
 
 class StrictRequest(Request):
@@ -197,24 +174,21 @@ def endpoints(_host: Any, _agent: str | None) -> APIRouter:
     router.add_api_route("/threads/{thread_id:path}", _delete_thread, methods=["DELETE"],
                          response_model=ThreadDeleted, summary="Delete a thread and all that belongs to it",
                          responses=problem_responses(400, 401, 403, 404, 409, 422, 503))  # fmt: skip
+    add_run_routes(router)
     return router
 
 
 async def _invoke(body: InvokeBody, request: Request) -> Response:
-    return _Answer(answer_invoke, exchange_of(request.scope), body.request())
+    return Answer(answer_invoke, exchange_of(request.scope), body.request())
 
 
 async def _stream(body: InvokeBody, request: Request) -> Response:
-    return _Answer(answer_stream, exchange_of(request.scope), body.request())
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
+    return Answer(answer_stream, exchange_of(request.scope), body.request())
 
 
 async def _card(request: Request) -> Response:
     exchange = exchange_of(request.scope)
-    return _json(exchange.host.card(exchange.agent, exchange.scope, limits=True))
+    return json_reply(exchange.host.card(exchange.agent, exchange.scope, limits=True))
 
 
 async def _health(request: Request) -> Response:
@@ -222,7 +196,7 @@ async def _health(request: Request) -> Response:
     entry = exchange.agent
     caller = exchange.principal
     operator = caller is not None and caller.admin and caller.may_use(entry.name)
-    return _json(agent_report(entry) if operator else public_status(entry), 200 if entry.serving else 503)
+    return json_reply(agent_report(entry) if operator else public_status(entry), 200 if entry.serving else 503)
 
 
 async def _threads(
@@ -233,7 +207,7 @@ async def _threads(
     exchange = exchange_of(request.scope)
     page = await exchange.host.store.list_threads(exchange.caller.id, exchange.agent.name, cursor=cursor, limit=limit)
     listed = [{"thread_id": one.thread_id, "created": one.created, "updated": one.updated} for one in page.items]
-    return _json(without_none({"threads": listed, "next_cursor": page.cursor}))
+    return json_reply(without_none({"threads": listed, "next_cursor": page.cursor}))
 
 
 def _key(exchange: Exchange, thread_id: str) -> ThreadKey:
@@ -256,7 +230,7 @@ async def _thread(request: Request, thread_id: str = _THREAD_ID) -> Response:
         messages = await _ref(entry).get_thread(key) or messages
     if messages is None:
         raise NotFound("no such thread")
-    return _json(wire_thread(key, messages, stored))
+    return json_reply(wire_thread(key, messages, stored))
 
 
 async def _delete_thread(request: Request, thread_id: str = _THREAD_ID) -> Response:
@@ -267,7 +241,7 @@ async def _delete_thread(request: Request, thread_id: str = _THREAD_ID) -> Respo
     deleted = await exchange.host.store.delete_thread(key)
     if entry.info.keeps_threads:
         deleted = await _ref(entry).delete_thread(key) or deleted
-    return _json({"thread_id": thread_id, "deleted": deleted})
+    return json_reply({"thread_id": thread_id, "deleted": deleted})
 
 
 def _ref(entry: AgentEntry) -> Any:

@@ -20,11 +20,13 @@ from agenthost.events import NotJSON
 from agenthost.threads import MAX_THREAD_ID, Part, thread_id_problem
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
+    """A body, or a part of one; fields that nobody knows are ignored."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class TextPart(_Wire):
+class TextPart(Wire):
     """Text."""
 
     type: Literal["text"]
@@ -35,7 +37,7 @@ class TextPart(_Wire):
         return Part(text=self.text)
 
 
-class FilePart(_Wire):
+class FilePart(Wire):
     """A file: `data` (base64) or `uri`."""
 
     type: Literal["file"]
@@ -55,7 +57,7 @@ class FilePart(_Wire):
             raise InvalidRequest("content: a file's data is base64") from None
 
 
-class DataPart(_Wire):
+class DataPart(Wire):
     """Structured data."""
 
     type: Literal["data"]
@@ -73,7 +75,7 @@ MAX_PARTS = 1000
 """Parts of one message; what is wrong is told of the first bad one only, or telling would cost more than the body."""
 
 
-class InvokeBody(_Wire):
+class InvokeBody(Wire):
     """What an agent is asked: a `prompt`, or `content` in parts, or structured `input`; at least one of them."""
 
     model_config = ConfigDict(
@@ -105,7 +107,7 @@ class InvokeBody(_Wire):
             raise InvalidRequest("give a prompt, content or input")
         for name, value in (("metadata", self.metadata), ("input", self.input), ("content", self.content)):
             if value and not isinstance(value, str):
-                _json_only(name, value)
+                json_only(name, value)
         prompt, parts = self.prompt, None
         if isinstance(self.content, str):
             prompt = self.content if prompt is None else prompt
@@ -116,7 +118,8 @@ class InvokeBody(_Wire):
         return RunRequest(prompt or "", self.thread_id, self.input, self.metadata, parts)
 
 
-def _json_only(name: str, value: Any) -> None:
+def json_only(name: str, value: Any) -> None:
+    """Raise `InvalidRequest` for what JSON cannot carry as it was sent: a lone surrogate, an int over 64 bits."""
     try:
         encode_json([part.model_dump() for part in value] if name == "content" else value)
     except NotJSON as problem:
@@ -169,7 +172,7 @@ def _place(loc: Sequence[int | str]) -> tuple[str, Sequence[int | str]]:
     return (str(parts[0]) if parts and parts[0] in InvokeBody.model_fields else "body"), parts
 
 
-class InvokeReply(_Wire):
+class InvokeReply(Wire):
     """How a run ended."""
 
     message: str
@@ -209,7 +212,7 @@ def invoke_reply(result: RunResult) -> dict[str, Any]:
     return reply
 
 
-class Problem(_Wire):
+class Problem(Wire):
     """Why a request was not served (RFC 9457); `detail` is the field that Locus clients read."""
 
     type: str
@@ -227,7 +230,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": Problem.__doc__, "model": Problem, "content": body} for status in statuses}
 
 
-class ThreadMessage(_Wire):
+class ThreadMessage(Wire):
     """One message of a thread; `content` is its text, `parts` are there where it is more than text."""
 
     role: str
@@ -242,7 +245,7 @@ class ThreadMessage(_Wire):
     status: str | None = None
 
 
-class ToolExecution(_Wire):
+class ToolExecution(Wire):
     """A tool call and what came of it."""
 
     tool_name: str
@@ -252,7 +255,7 @@ class ToolExecution(_Wire):
     error: str | None = None
 
 
-class RunSummary(_Wire):
+class RunSummary(Wire):
     """A run of a thread."""
 
     run_id: str
@@ -262,7 +265,7 @@ class RunSummary(_Wire):
     ended: float | None = None
 
 
-class Thread(_Wire):
+class Thread(Wire):
     """A conversation, whole."""
 
     thread_id: str
@@ -273,7 +276,7 @@ class Thread(_Wire):
     metadata: dict[str, Any] = {}
 
 
-class ThreadSummary(_Wire):
+class ThreadSummary(Wire):
     """A conversation, in a list."""
 
     thread_id: str
@@ -281,28 +284,28 @@ class ThreadSummary(_Wire):
     updated: float
 
 
-class ThreadPage(_Wire):
+class ThreadPage(Wire):
     """A page of threads, newest first; `next_cursor` is there where there are more."""
 
     threads: list[ThreadSummary]
     next_cursor: str | None = None
 
 
-class ThreadDeleted(_Wire):
+class ThreadDeleted(Wire):
     """Whether there was such a thread; deleting one that is not there is no error."""
 
     thread_id: str
     deleted: bool
 
 
-class AgentStatus(_Wire):
+class AgentStatus(Wire):
     """`ok`, or the state the agent is in; with an operator's key also why."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     status: str
 
 
-class AgentCard(_Wire):
+class AgentCard(Wire):
     """An agent, as its callers see it."""
 
     name: str
@@ -316,7 +319,7 @@ class AgentCard(_Wire):
     limits: dict[str, Any] | None = None
 
 
-class AgentList(_Wire):
+class AgentList(Wire):
     """The agents that this caller may use."""
 
     agents: list[AgentCard]

@@ -2,12 +2,16 @@
 
 from agenthost.store.records import (
     FIRST_EPOCH,
+    MAX_EPOCH,
+    Claim,
+    Expired,
     KeyTaken,
     NewInterrupt,
     NewRun,
     Page,
     RunEnd,
     RunSummary,
+    StoredInterrupt,
     StoredRun,
     StoredThread,
     StoreOpenError,
@@ -18,6 +22,9 @@ from agenthost.store.store import Store, stored_agents
 
 __all__ = [
     "FIRST_EPOCH",
+    "MAX_EPOCH",
+    "Claim",
+    "Expired",
     "KeyTaken",
     "NewInterrupt",
     "NewRun",
@@ -26,6 +33,7 @@ __all__ = [
     "RunSummary",
     "Store",
     "StoreOpenError",
+    "StoredInterrupt",
     "StoredRun",
     "StoredThread",
     "ThreadBefore",

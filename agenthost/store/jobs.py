@@ -7,8 +7,10 @@ JSON raises there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Self
 
 import orjson
 from sqlalchemy import Connection
@@ -18,6 +20,9 @@ from agenthost.store.messages import encode_message
 from agenthost.store.records import FIRST_EPOCH, NewRun, RunEnd
 from agenthost.store.statements import Row
 from agenthost.threads import Message
+
+HOSTS_OWN = frozenset({"error", "x-begun-again"})
+"""Types of the entries that the host writes into a log by itself: after these alone its agent has said nothing."""
 
 
 class Job:
@@ -32,20 +37,58 @@ class Job:
         self.result: Any = None
         self.error: Exception | None = None
 
+    def again(self) -> Self:
+        """The same, to be asked for once more."""
+        other = copy(self)
+        Job.__init__(other)
+        return other
 
-def _message_row(run_id: str, message: Message, now: float) -> Row:
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The result of a start that has written nothing: its thread's messages are to be read elsewhere first."""
+
+    thread: int
+
+
+def message_row(run_id: str, message: Message, now: float) -> Row:
+    """What is kept of a message, but its thread."""
     return (run_id, now if message.at is None else message.at, message.role, encode_message(message))
 
 
 class StartJob(Job):
-    """Begin a run: its thread, its row, its user message; the result is the `ThreadBefore`."""
+    """Begin a run: its thread, its row, its user message; the result is the `ThreadBefore`, or `Unread`.
 
-    __slots__ = ("key", "message", "request_key", "run_id", "run_row", "thread")
+    `history` is the thread's messages where they have been read already.
+    """
+
+    __slots__ = (
+        "claims",
+        "history",
+        "key",
+        "last",
+        "message",
+        "now",
+        "request_key",
+        "resumes",
+        "run_id",
+        "run_row",
+        "supersedes",
+        "thread",
+    )
 
     def __init__(self, run: NewRun) -> None:
         """Encode; raises `TypeError` for what is not JSON."""
         super().__init__()
         self.run_id = run.run_id
+        self.last = run.last_seq
+        self.now = run.created
+        self.claims = [(run.run_id, orjson.dumps(one.answer), one.run_id, one.interrupt_id) for one in run.claims]
+        self.resumes = run.resumes
+        # what only waits for its turn does not take the place of what its thread waits for, nor does an answer to it
+        waits = run.status == "queued"
+        self.supersedes = run.resumes is None and not waits
+        self.history: list[Message] | None = None
         self.key: tuple[str, str, str] | None = None
         self.thread: Row | None = None
         if run.thread_id is not None:
@@ -69,10 +112,11 @@ class StartJob(Job):
             run.resumes,
             run.parent,
             int(run.detached),
+            int(run.resumable),
             orjson.dumps(run.input),
         )
         said = run.user_message
-        self.message = None if said is None else _message_row(run.run_id, said, run.created)
+        self.message = None if said is None or waits else message_row(run.run_id, said, run.created)
 
 
 class AppendJob(Job):
@@ -86,18 +130,23 @@ class AppendJob(Job):
         self.epoch = epoch
         self.entries = tuple(entries)
 
+    def is_of_agent(self) -> bool:
+        """Whether any of it is the agent's own word."""
+        return any(entry.type not in HOSTS_OWN for entry in self.entries)
+
 
 class EndJob(AppendJob):
     """End a run: the rest of its log, its row, and what is its thread's to keep."""
 
-    __slots__ = ("end_row", "ended", "interrupts", "messages", "state", "thread")
+    __slots__ = ("end_row", "ended", "gave_up", "interrupts", "messages", "state", "thread")
 
     def __init__(self, end: RunEnd) -> None:
         """Encode; raises `TypeError` for what is not JSON."""
         super().__init__(end.run_id, end.epoch, end.entries)
         self.ended = end.ended
+        self.gave_up = end.status in {"failed", "cancelled"}
         self.end_row = (end.status, end.stop_reason, end.code, end.ended, orjson.dumps(end.result))
-        self.messages = [_message_row(end.run_id, message, end.ended) for message in end.messages]
+        self.messages = [message_row(end.run_id, message, end.ended) for message in end.messages]
         self.state = None if end.state is None else orjson.dumps(end.state)
         self.thread: Row | None = None
         if end.thread is not None:
@@ -118,10 +167,14 @@ class EndJob(AppendJob):
 
 
 class SoloJob(Job):
-    """Anything rare: a function of the connection, run between the others, in their transaction."""
+    """Anything rare: a function of the connection, run between the others, in their transaction.
 
-    __slots__ = ("work",)
+    `runs` are the ids of those whose standing it changes.
+    """
 
-    def __init__(self, work: Callable[[Connection], Any]) -> None:
+    __slots__ = ("runs", "work")
+
+    def __init__(self, work: Callable[[Connection], Any], runs: Collection[str] = ()) -> None:
         super().__init__()
         self.work = work
+        self.runs = runs

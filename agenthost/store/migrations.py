@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, LargeBinary, insert, inspect, select, update
 
 from agenthost.store.records import StoreOpenError
 from agenthost.store.schema import meta, metadata
@@ -23,7 +23,24 @@ def create(connection: Connection) -> None:
     connection.execute(insert(meta).values(name=PROBE_ROW, value=""))
 
 
-STEPS: tuple[Step, ...] = (create,)
+def keep_answers(connection: Connection) -> None:
+    """To version 2: what was answered, which threads wait, which runs may begin again, how a run that is gone ended."""
+    blob = LargeBinary().compile(connection.dialect)
+    for table, column in (
+        ("threads", "waiting INTEGER"),
+        ("messages", "status TEXT"),
+        ("runs", "resumable INTEGER"),
+        ("interrupts", f"answer {blob}"),
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column}")
+    connection.exec_driver_sql("CREATE INDEX interrupts_open ON interrupts (expires_at) WHERE status = 'open'")
+    connection.exec_driver_sql(
+        "UPDATE threads SET waiting = 1 WHERE id IN (SELECT runs.thread FROM runs JOIN interrupts "
+        "ON interrupts.run_id = runs.run_id WHERE interrupts.status = 'open')"
+    )
+
+
+STEPS: tuple[Step, ...] = (create, keep_answers)
 """Step n leads from version n to n + 1; but the first makes the newest schema, and a new database takes no other."""
 
 

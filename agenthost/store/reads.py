@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, or_, select, union
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, or_, select, union
 
 from agenthost.agents import RunStatus
 from agenthost.errors import InvalidRequest
 from agenthost.events import Entry
+from agenthost.store.hot import STATUS
 from agenthost.store.messages import decode_message
-from agenthost.store.records import Page, RunSummary, StoredRun, StoredThread, ThreadSummary
-from agenthost.store.schema import events, messages, runs, threads
-from agenthost.threads import ThreadKey
+from agenthost.store.records import Page, RunSummary, StoredInterrupt, StoredRun, StoredThread, ThreadSummary
+from agenthost.store.schema import STILL_OPEN, events, interrupts, messages, runs, threads
+from agenthost.threads import Message, ThreadKey
+
+
+class Beginning(NamedTuple):
+    """The thread (its row) of a run that is about to begin, its state, and all that was said in it."""
+
+    thread: int | None
+    state: dict[str, Any]
+    messages: list[Message]
+
 
 _SUMMARY = (
     runs.c.id,
@@ -26,10 +37,15 @@ _SUMMARY = (
     runs.c.stop_reason,
     runs.c.code,
     runs.c.resumes,
+    select(func.max(interrupts.c.claimed_by))
+    .where(interrupts.c.run_id == runs.c.run_id)
+    .scalar_subquery()
+    .label("resumed_by"),
     runs.c.parent,
     runs.c.created,
     runs.c.ended,
 )
+_OF_RUN = events.c.run_id == runs.c.run_id
 _WHOLE = (
     *_SUMMARY[1:],
     runs.c.agent_version,
@@ -39,6 +55,9 @@ _WHOLE = (
     runs.c.idempotency_key,
     runs.c.request_digest,
     runs.c.detached,
+    runs.c.resumable,
+    func.coalesce(select(func.min(events.c.seq)).where(_OF_RUN).scalar_subquery(), 0).label("first_seq"),
+    func.coalesce(select(func.max(events.c.seq)).where(_OF_RUN).scalar_subquery(), 0).label("last_seq"),
     runs.c.epoch,
 )
 _RUNS = runs.outerjoin(threads, threads.c.id == runs.c.thread)
@@ -56,21 +75,39 @@ def read_thread(connection: Connection, key: ThreadKey) -> StoredThread | None:
     row = connection.execute(select(threads).where(is_thread(key))).mappings().first()
     if row is None:
         return None
-    said = connection.execute(
-        select(messages.c.role, messages.c.body, messages.c.run_id, messages.c.at, runs.c.status)
-        .select_from(messages.outerjoin(runs, runs.c.run_id == messages.c.run_id))
-        .where(messages.c.thread == row["id"])
-        .order_by(messages.c.id)
-    )
     went = select(*_SUMMARY).select_from(_RUNS).where(runs.c.thread == row["id"]).order_by(runs.c.id)
     return StoredThread(
         key,
-        [decode_message(*message) for message in said],
+        read_messages(connection, row["id"]),
         [_summary(run) for run in connection.execute(went).mappings()],
         row["created"],
         row["updated"],
         _object(row["metadata"]) or {},
     )
+
+
+def read_messages(connection: Connection, thread: int) -> list[Message]:
+    """Read what was said in a thread (its row), oldest first."""
+    said = connection.execute(
+        select(messages.c.role, messages.c.body, messages.c.run_id, messages.c.at, STATUS)
+        .select_from(messages.outerjoin(runs, runs.c.run_id == messages.c.run_id))
+        .where(messages.c.thread == thread)
+        .order_by(messages.c.id)
+    )
+    return [decode_message(*message) for message in said]
+
+
+def read_beginning(connection: Connection, run_id: str) -> Beginning | None:
+    """Read what a run that is there begins on; None if there is no such run."""
+    row = connection.execute(
+        select(runs.c.thread, threads.c.state)
+        .select_from(runs.outerjoin(threads, threads.c.id == runs.c.thread))
+        .where(runs.c.run_id == run_id)
+    ).first()
+    if row is None:
+        return None
+    thread, state = row
+    return Beginning(thread, _object(state) or {}, [] if thread is None else read_messages(connection, thread))
 
 
 def read_threads(
@@ -108,7 +145,49 @@ def thread_cursor(cursor: str | None) -> tuple[float, int] | None:
 def read_run(connection: Connection, run_id: str) -> StoredRun | None:
     """Read a run; None if there is none."""
     row = connection.execute(whole_runs().where(runs.c.run_id == run_id)).mappings().first()
-    return None if row is None else stored_run(row)
+    return None if row is None else stored_run(row, read_interrupts(connection, interrupts.c.run_id == run_id))
+
+
+def read_key(connection: Connection, agent: str, principal: str, idempotency_key: str) -> StoredRun | None:
+    """Read the run of an idempotency key; None if there is none."""
+    own = (runs.c.agent == agent, runs.c.principal == principal, runs.c.idempotency_key == idempotency_key)
+    run_id = connection.scalar(select(runs.c.run_id).where(*own))
+    return None if run_id is None else read_run(connection, run_id)
+
+
+def read_interrupts(connection: Connection, condition: ColumnElement[bool]) -> list[StoredInterrupt]:
+    """Read the questions that meet a condition, the newest run's first; those that were not answered in time say so."""
+    query = (
+        select(interrupts)
+        .select_from(interrupts.join(runs, runs.c.run_id == interrupts.c.run_id))
+        .where(condition)
+        .order_by(runs.c.id.desc(), interrupts.c.position)
+    )
+    now = time.time()
+    return [_interrupt(row, now) for row in connection.execute(query).mappings()]
+
+
+def of_thread(key: ThreadKey) -> ColumnElement[bool]:
+    """The condition for questions of one thread."""
+    return runs.c.thread == select(threads.c.id).where(is_thread(key)).scalar_subquery()
+
+
+def claimed_by(run_id: str) -> ColumnElement[bool]:
+    """The condition for questions that a run answers."""
+    asked = select(runs.c.resumes).where(runs.c.run_id == run_id).correlate(None).scalar_subquery()
+    return and_(interrupts.c.run_id == asked, interrupts.c.claimed_by == run_id)
+
+
+def _interrupt(row: RowMapping, now: float) -> StoredInterrupt:
+    fields = {name: row[name] for name in ("run_id", "interrupt_id", "created", "expires_at", "claimed_by")}
+    late = row["status"] == "open" and row["expires_at"] <= now
+    return StoredInterrupt(
+        **fields,
+        status="expired" if late else row["status"],
+        payload=_object(row["payload"]),
+        state=_object(row["state"]),
+        answer=_object(row["answer"]),
+    )
 
 
 def whole_runs() -> Select[Any]:
@@ -116,10 +195,11 @@ def whole_runs() -> Select[Any]:
     return select(*_WHOLE).select_from(_RUNS)
 
 
-def stored_run(row: RowMapping) -> StoredRun:
-    """Rebuild a run from a row of `whole_runs`."""
+def stored_run(row: RowMapping, asked: list[StoredInterrupt]) -> StoredRun:
+    """Rebuild a run from a row of `whole_runs` and what it asked."""
     fields = dict(row)
-    fields.update(input=_object(row["input"]), result=_object(row["result"]), detached=bool(row["detached"]))
+    fields.update(input=_object(row["input"]), result=_object(row["result"]), interrupts=asked)
+    fields.update(detached=bool(row["detached"]), resumable=bool(row["resumable"]))
     return StoredRun(**fields)
 
 
@@ -132,13 +212,21 @@ def read_runs(
     before: int | None,
     limit: int,
 ) -> Page[RunSummary]:
-    """Read part of a principal's runs of an agent, newest first; `before` is what `run_cursor` gave."""
+    """Read part of a principal's runs of an agent, newest first; `before` is what `run_cursor` gave.
+
+    Of those that paused, `status` finds the ones that wait for an answer.
+    """
     query = select(*_SUMMARY).select_from(_RUNS).where(runs.c.agent == agent, runs.c.principal == principal)
     if thread_id is not None:
         key = ThreadKey(principal, agent, thread_id)
         query = query.where(runs.c.thread == select(threads.c.id).where(is_thread(key)).scalar_subquery())
     if status is not None:
         query = query.where(runs.c.status == status)
+    if status == "paused":
+        still_open = select(interrupts.c.run_id).where(
+            interrupts.c.run_id == runs.c.run_id, STILL_OPEN, interrupts.c.expires_at > time.time()
+        )
+        query = query.where(still_open.exists())
     if before is not None:
         query = query.where(runs.c.id < before)
     rows, more = _page(connection, query.order_by(runs.c.id.desc()), limit)

@@ -11,24 +11,29 @@ from collections.abc import Iterator, Mapping, Sequence
 import orjson
 from sqlalchemy import Connection
 
-from agenthost.errors import StoreError
+from agenthost.errors import AlreadyAnswered, HostError, StoreError
 from agenthost.store.hot import hot_statements
-from agenthost.store.jobs import AppendJob, EndJob, Job, SoloJob, StartJob
+from agenthost.store.jobs import AppendJob, EndJob, Job, SoloJob, StartJob, Unread
 from agenthost.store.messages import decode_message
 from agenthost.store.records import FIRST_EPOCH, KeyTaken, ThreadBefore
 from agenthost.store.statements import Row
+
+INLINE = 128 << 10
+"""Bytes of a thread's messages that are decoded here: what is more would keep the others waiting too long."""
 
 
 class GoingRun:
     """Where a run stands that is not known to have ended: its thread's row, its epoch, the last entry of its log."""
 
-    __slots__ = ("ended", "epoch", "last", "thread")
+    __slots__ = ("answers", "ended", "epoch", "last", "thread")
 
-    def __init__(self, thread: int | None, epoch: int, last: int) -> None:
+    def __init__(self, thread: int | None, epoch: int, last: int, answers: str | None) -> None:
         self.thread = thread
         self.epoch = epoch
         self.last = last
         self.ended = False
+        self.answers = answers
+        """The paused run whose questions it has claimed and, as far as is known, not answered yet."""
 
 
 class Segment:
@@ -98,6 +103,8 @@ class Recorder:
         for part in segments(jobs):
             if part.solo is not None:
                 part.solo.result = part.solo.work(self._connection)
+                for run_id in part.solo.runs:
+                    self._going.pop(run_id, None)
             if part.logs:
                 self._write_logs(part.logs)
             if part.starts:
@@ -116,11 +123,13 @@ class Recorder:
                 self._going.pop(job.run_id, None)
 
     def explain(self, job: Job, error: Exception) -> Exception:
-        """Turn what the database refused one job into what its caller can act on; the job has been undone."""
+        """Turn what refused one job into what its caller can act on; the job has been undone."""
         if isinstance(job, StartJob) and job.request_key:
             self._hot.find_key.execute(self._cursor, *job.request_key)
             for run_id, request_digest in self._cursor.fetchall():
                 return KeyTaken(run_id, request_digest)
+        if isinstance(error, HostError):
+            return error
         failure = StoreError(
             f"the store cannot record this: {error}", hint="this is a mistake of agenthost's; report it"
         )
@@ -129,33 +138,58 @@ class Recorder:
 
     def _write_starts(self, jobs: Sequence[StartJob]) -> None:
         rows = self._touch_threads([job.thread for job in jobs if job.thread is not None])
-        before = self._read_threads(rows)
+        before = self._read_threads(rows, jobs)
         runs: list[Row] = []
         messages: list[Row] = []
         for job in jobs:
-            thread = None if job.thread is None else rows[job.thread[:3]][0]
+            thread, _state, waiting = rows[job.thread[:3]] if job.thread is not None else (None, None, None)
             job.result = ThreadBefore([], {}) if thread is None else before[thread]
+            if isinstance(job.result, Unread):
+                continue
+            if job.claims:
+                self._claim(job)
+            elif waiting and job.supersedes:
+                self._hot.questions.supersede.execute(self._cursor, thread)
+                self._hot.questions.wait.execute(self._cursor, 0, thread)
             if job.message is not None and thread is not None:
                 messages.append((thread, *job.message))
             runs.append((*job.run_row[:5], thread, *job.run_row[5:]))
-            self._going[job.run_id] = GoingRun(thread, FIRST_EPOCH, 0)
+            self._going[job.run_id] = GoingRun(thread, FIRST_EPOCH, job.last, job.resumes)
         self._hot.add_runs.rows(self._cursor, runs)
         self._hot.add_messages.rows(self._cursor, messages)
 
-    def _touch_threads(self, threads: Sequence[Row]) -> dict[Row, tuple[int, bytes | None]]:
-        """Make the threads that are new; return each one's row id and state by its key."""
+    def _claim(self, job: StartJob) -> None:
+        for claim in job.claims:
+            self._hot.questions.claim.execute(self._cursor, *claim, job.now)
+            if self._cursor.rowcount != 1:
+                raise AlreadyAnswered
+
+    def _touch_threads(self, threads: Sequence[Row]) -> dict[Row, Row]:
+        """Make the threads that are new; return each one's row id, state, and whether it may wait, by its key."""
         if not threads:
             return {}
         self._hot.touch_threads.rows(self._cursor, threads)
         found = self._hot.find_threads.select(self._cursor, [thread[:3] for thread in threads])
-        return {tuple(key): (row, state) for *key, row, state in found}
+        return {tuple(key): (row, state, waiting) for *key, row, state, waiting in found}
 
-    def _read_threads(self, rows: Mapping[Row, tuple[int, bytes | None]]) -> dict[int, ThreadBefore]:
-        before = {row: ThreadBefore([], orjson.loads(state) if state else {}) for row, state in rows.values()}
-        if before:
-            for row, *message in self._hot.read_messages.select(self._cursor, [(row,) for row in before]):
+    def _read_threads(self, rows: Mapping[Row, Row], jobs: Sequence[StartJob]) -> dict[int, ThreadBefore | Unread]:
+        """By row: each thread as it is, or `Unread` where it is large and its messages did not come with the job."""
+        before = {row: ThreadBefore([], orjson.loads(state) if state else {}) for row, state, _waits in rows.values()}
+        brought = {rows[job.key][0]: job.history for job in jobs if job.key is not None and job.history is not None}
+        sizes = dict.fromkeys(before, 0)
+        keys = [(row,) for row in before if row not in brought]
+        said = self._hot.read_messages.select(self._cursor, keys) if keys else []
+        for row, _role, body, *_rest in said:
+            sizes[row] += len(body) if body is not None else INLINE + 1
+        for row, *message in said:
+            if sizes[row] <= INLINE:
                 before[row].messages.append(decode_message(*message))
-        return before
+        for row, history in brought.items():
+            self._hot.count_messages.execute(self._cursor, row)
+            [[count]] = self._cursor.fetchall()
+            before[row].messages.extend(history)
+            sizes[row] = 0 if count == len(history) else INLINE + 1  # it went on meanwhile: read it again
+        return {row: thread if sizes[row] <= INLINE else Unread(row) for row, thread in before.items()}
 
     def _write_logs(self, jobs: Sequence[AppendJob]) -> None:
         entries: list[Row] = []
@@ -171,6 +205,8 @@ class Recorder:
                     raise StoreError(
                         f"run {job.run_id}: entry {entry.seq} cannot follow {last}, which is the last stored"
                     )
+            if run.answers is not None:
+                self._answer(job, run)
             run.last = last
             if isinstance(job, EndJob):
                 run.ended = True
@@ -179,6 +215,19 @@ class Recorder:
         if ends:
             self._write_ends(ends)
 
+    def _answer(self, job: AppendJob, run: GoingRun) -> None:
+        """What a run claimed is answered with its agent's first word, and given back if it ends badly before that."""
+        ends = isinstance(job, EndJob)
+        if not ends and not job.is_of_agent():
+            return
+        asked, run.answers = run.answers, None
+        if isinstance(job, EndJob) and job.gave_up and not job.is_of_agent():
+            self._hot.questions.give_back.execute(self._cursor, asked, job.run_id)
+            if self._cursor.rowcount:
+                self._hot.questions.wait.execute(self._cursor, 1, run.thread)
+        else:
+            self._hot.questions.answer.execute(self._cursor, asked, job.run_id)
+
     def _run(self, job: AppendJob) -> GoingRun:
         run = self._going.get(job.run_id)
         if run is None:
@@ -186,8 +235,8 @@ class Recorder:
             rows = self._cursor.fetchall()
             if not rows:
                 raise StoreError(f"run {job.run_id} is not in the store")
-            epoch, ended, thread, last = rows[0]
-            run = GoingRun(thread, epoch, last or 0)
+            epoch, ended, thread, resumes, last = rows[0]
+            run = GoingRun(thread, epoch, last or 0, resumes)
             run.ended = ended is not None
             self._going[job.run_id] = run
         if run.ended:
@@ -207,8 +256,8 @@ class Recorder:
             status, stop_reason, code, ended, result = job.end_row
             runs.append((status, stop_reason, code, thread, ended, result, job.run_id, job.epoch))
             if thread is not None:
-                state = job.state or threads.get(thread, (None, None))[1]
-                threads[thread] = (job.ended, state, thread)
+                _at, state, waits, _row = threads.get(thread, (None, None, None, None))
+                threads[thread] = (job.ended, job.state or state, 1 if job.interrupts else waits, thread)
                 messages.extend((thread, *said) for said in job.messages)
             interrupts.extend(job.interrupts)
         self._hot.add_messages.rows(self._cursor, messages)

@@ -13,6 +13,9 @@ from agenthost.threads import Message, ThreadKey
 
 Item = TypeVar("Item")
 
+MAX_EPOCH = 3
+"""Epochs a run may have: one that its host is lost with every time does not begin for ever."""
+
 FIRST_EPOCH = 1
 """The epoch of a run that no host has taken over from another."""
 
@@ -33,12 +36,46 @@ class KeyTaken(Exception):
         self.request_digest = request_digest
 
 
+class Claim(NamedTuple):
+    """A question that a new run answers: the run that asked, which of its interrupts, and the answer as JSON."""
+
+    run_id: str
+    interrupt_id: str
+    answer: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredInterrupt:
+    """A question and what became of it: `open`, `claimed` (by a run), `answered`, `superseded` or `expired`."""
+
+    run_id: str
+    interrupt_id: str
+    status: str
+    payload: dict[str, Any]
+    state: Any
+    created: float
+    expires_at: float
+    claimed_by: str | None
+    answer: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """How much `Store.expire` deleted, and how many questions it closed."""
+
+    runs: int
+    threads: int
+    interrupts: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """A run about to start. Everything in `input` (the prompt, the structured input, metadata) must be JSON.
 
     A run has a thread, an idempotency key, or is detached; `request_digest` stands for the body that came with the
-    key. `resumes` and `parent` are run ids. `metadata` replaces the thread's, unless it is None.
+    key. `resumes` and `parent` are run ids. `metadata` replaces the thread's, unless it is None. `claims` are what a
+    resume answers. A run of `status` queued has its row alone: `Store.begin_run` writes the rest. `last_seq` is where
+    its log begins, for a run that is recorded only from some point on. `resumable`: it may begin again elsewhere.
     """
 
     run_id: str
@@ -55,8 +92,11 @@ class NewRun:
     resumes: str | None = None
     parent: str | None = None
     detached: bool = False
+    resumable: bool = False
     status: RunStatus = "running"
     user_message: Message | None = None
+    claims: Sequence[Claim] = ()
+    last_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +140,10 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """A run in a list; `stop_reason` and `ended` are None while it is going, `code` unless it failed."""
+    """A run in a list; `stop_reason` and `ended` are None while it is going, `code` unless it failed.
+
+    `resumed_by` is the run that answers, or answered, a question of it.
+    """
 
     run_id: str
     agent: str
@@ -110,6 +153,7 @@ class RunSummary:
     stop_reason: str | None
     code: str | None
     resumes: str | None
+    resumed_by: str | None
     parent: str | None
     created: float
     ended: float | None
@@ -117,7 +161,10 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """All that is kept of a run but its events; see `NewRun` and `RunEnd` for the fields."""
+    """All that is kept of a run but its events; see `NewRun` and `RunEnd` for the fields.
+
+    Its log is entries `first_seq` to `last_seq`; both are 0 where there is none. `interrupts` are in the order asked.
+    """
 
     run_id: str
     agent: str
@@ -133,8 +180,13 @@ class StoredRun:
     idempotency_key: str | None
     request_digest: str | None
     resumes: str | None
+    resumed_by: str | None
     parent: str | None
     detached: bool
+    resumable: bool
+    interrupts: list[StoredInterrupt]
+    first_seq: int
+    last_seq: int
     epoch: int
     created: float
     ended: float | None

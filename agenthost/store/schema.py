@@ -6,7 +6,7 @@ JSON is kept as the bytes it was encoded to.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, Table, Text, literal_column
 
 metadata = MetaData()
 
@@ -31,6 +31,7 @@ threads = Table(
     Column("updated", Double, nullable=False),
     Column("metadata", LargeBinary),
     Column("state", LargeBinary),
+    Column("waiting", Integer),  # 1 where a question of its runs may be open: most threads are never asked for any
     Index("threads_key", "principal", "agent", "thread_id", unique=True),
     Index("threads_by_update", "principal", "agent", "updated", "id"),
 )
@@ -44,6 +45,7 @@ messages = Table(
     Column("at", Double, nullable=False),
     Column("role", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("status", Text),  # its run's, where that did not complete and is no longer kept
     Index("messages_of_thread", "thread", "id"),
 )
 
@@ -68,6 +70,7 @@ runs = Table(
     Column("resumes", _Exact),
     Column("parent", _Exact),
     Column("detached", Integer, nullable=False),
+    Column("resumable", Integer),
     Column("input", LargeBinary, nullable=False),
     Column("result", LargeBinary),
     Index("runs_run_id", "run_id", unique=True),
@@ -109,4 +112,10 @@ interrupts = Table(
     Column("expires_at", Double, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("state", LargeBinary),
+    Column("answer", LargeBinary),
 )
+
+STILL_OPEN = interrupts.c.status == literal_column("'open'")
+"""The condition for questions that nobody has answered, in the words of their index: a bound value would hide that."""
+
+Index("interrupts_open", interrupts.c.expires_at, sqlite_where=STILL_OPEN)

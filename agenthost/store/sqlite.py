@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from agenthost.errors import StoreError
 from agenthost.store.records import StoreOpenError
 
-__all__ = ["BEGIN_READ", "BEGIN_WRITE", "DIALECT", "Database", "at_fault", "locate", "upsert"]
+__all__ = ["BEGIN_READ", "BEGIN_WRITE", "DIALECT", "Database", "FileGone", "at_fault", "locate", "upsert"]
 
 DIALECT = sqlite_dialect()
 
@@ -29,6 +29,9 @@ BUSY_TIMEOUT = 3.0
 """Seconds to wait for a foreign process that holds the file locked."""
 
 DURABILITIES = {"full": "FULL", "normal": "NORMAL"}
+
+Identity = tuple[int, int]
+"""Device and inode: what a file is, whatever it is called."""
 
 _MAGIC = b"SQLite format 3\0"
 _URL_HINT = (
@@ -65,6 +68,10 @@ def locate(url: str) -> Path | None:
     return Path(os.path.realpath(name))
 
 
+class FileGone(StoreError):
+    """Another file than the one that is open, or none, is where the database was."""
+
+
 def _original(error: BaseException) -> BaseException:
     return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
@@ -79,6 +86,8 @@ def _explain(error: BaseException) -> tuple[str, str]:
 def at_fault(error: BaseException) -> bool:
     """Whether it is the database's condition that failed (full, locked, damaged …), not what one job asked of it."""
     original = _original(error)
+    if isinstance(original, FileGone):
+        return True
     # a damaged file is reported as the parent class itself; its subclasses but this one speak of the statement
     return isinstance(original, sqlite3.OperationalError) or type(original) is sqlite3.DatabaseError
 
@@ -91,6 +100,8 @@ class Database:
         if durability not in DURABILITIES:
             raise StoreOpenError(f"[store] durability {durability!r} is unknown", hint='use "full" or "normal"')
         self.path = path
+        self._file: Identity | None = None
+        self._log: Identity | None = None
         self.name = f"the store {path}" if path else "the store in memory"
         # the log is moved into the file every 16 MB, and cut back to 64 MB where a long read has let it grow past that
         self._writing = self._engine(
@@ -113,16 +124,43 @@ class Database:
         try:
             if os.pread(descriptor, len(_MAGIC), 0) not in {b"", _MAGIC}:
                 raise self.refused(sqlite3.SQLITE_NOTADB)
+            self._file = _identity(descriptor)
         finally:
             os.close(descriptor)
 
     def connect(self) -> Connection:
-        """Open the one connection that writes; it may be handed from thread to thread. Raises `sqlite3.Error`."""
+        """Open the one connection that writes; it may be handed from thread to thread.
+
+        Raises `sqlite3.Error`, and `FileGone` where the file is not the one that `create` found or made.
+        """
+        self.check_place()
         return self._writing.connect()
 
     def connect_reader(self) -> Connection:
         """Open a connection that cannot write. Raises as `connect`."""
+        self.check_place()
         return self._reading.connect()
+
+    def know_log(self) -> None:
+        """Take the log that the connection has just written to for its own."""
+        self._log = _identity(f"{self.path}-wal") if self.path else None
+
+    def forget_log(self) -> None:
+        """The connection that wrote to the log is closed: SQLite may remove it now."""
+        self._log = None
+
+    def check_place(self) -> None:
+        """Raise `FileGone` where what would be found at the next start is not what is written to."""
+        if self._file is not None and _identity(str(self.path)) != self._file:
+            raise FileGone(
+                f"{self.name} is not there any more: the file was moved, removed or replaced",
+                hint="put it back; if that cannot be, stop the host: its next start uses what is there then",
+            )
+        if self._log is not None and _identity(f"{self.path}-wal") != self._log:
+            raise FileGone(
+                f"{self.name} has lost its log: {self.path}-wal was moved, removed or replaced",
+                hint="stop the host, by its signal and not by force: as it ends it saves what the log held",
+            )
 
     def connect_to_look(self) -> Connection:
         """Open a connection that leaves no trace: no side files where there are none. Raises as `connect`."""
@@ -166,8 +204,11 @@ class Database:
 
     def write_failed(self, error: BaseException) -> StoreError:
         """The error of every job that shared a transaction with `error`."""
-        cause, hint = _explain(error)
-        failure = StoreError(f"{self.name} did not take what was to be written: {cause}", hint=hint)
+        if isinstance(error, FileGone):
+            failure: StoreError = FileGone(error.message, hint=error.hint)  # each caller gets one of its own
+        else:
+            cause, hint = _explain(error)
+            failure = StoreError(f"{self.name} did not take what was to be written: {cause}", hint=hint)
         failure.__cause__ = error
         return failure
 
@@ -182,3 +223,12 @@ class Database:
         """The error of a start that `error`, or one with this SQLite code, ended."""
         cause, hint = _CAUSES[error] if isinstance(error, int) else _explain(error)
         return StoreOpenError(f"{self.name} cannot be used: {cause}", hint=hint)
+
+
+def _identity(file: int | str) -> Identity | None:
+    """What a descriptor, or a path, stands for now; None if there is nothing."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

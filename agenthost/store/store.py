@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from agenthost.agents import RunStatus
+from agenthost.errors import StoreError
 from agenthost.events import Entry
 from agenthost.store import reads, upkeep
-from agenthost.store.jobs import AppendJob, EndJob, SoloJob, StartJob
+from agenthost.store.expiry import expire
+from agenthost.store.jobs import AppendJob, EndJob, SoloJob, StartJob, Unread
 from agenthost.store.lock import FileLock, LockHeld
 from agenthost.store.migrations import migrate, version_of
 from agenthost.store.readers import Readers
 from agenthost.store.records import (
+    Expired,
     NewRun,
     Page,
     RunEnd,
     RunSummary,
+    StoredInterrupt,
     StoredRun,
     StoredThread,
     StoreOpenError,
@@ -30,7 +35,7 @@ from agenthost.store.records import (
 )
 from agenthost.store.sqlite import Database, locate
 from agenthost.store.writer import Writer, discard
-from agenthost.threads import ThreadKey
+from agenthost.threads import Message, ThreadKey
 
 Answer = TypeVar("Answer")
 
@@ -45,9 +50,10 @@ class Store:
     def __init__(self, database: Database, connection: Connection, lock: FileLock | None) -> None:
         """Take over what `open` has prepared."""
         self._lock = lock
+        self._database = database
         self._writer = Writer(database, connection)
         self._readers = None if database.path is None else Readers(database)
-        self._left = upkeep.going_runs(connection)
+        self._left = set(upkeep.going_runs(connection))
         self._closing = threading.Lock()
 
     @classmethod
@@ -82,10 +88,48 @@ class Store:
     def start_run(self, run: NewRun) -> Awaitable[ThreadBefore]:
         """Commit a run's beginning: its thread (made if new), its row, its user message.
 
-        Gives back the thread as it was before. Raises `KeyTaken` if another run has its idempotency key, and
-        `TypeError` at once for what is not JSON.
+        Gives back the thread as it was before. What the run answers is claimed in the same commit; a run that answers
+        nothing closes the questions that its thread left open. Raises `KeyTaken` if another run has its idempotency
+        key, `AlreadyAnswered` if a question is not open any more, and `TypeError` at once for what is not JSON.
         """
-        return self._writer.submit(StartJob(run))
+        job = StartJob(run)
+        return self._started(job, self._writer.submit(job))
+
+    async def _started(self, job: StartJob, began: asyncio.Future[ThreadBefore | Unread]) -> ThreadBefore:
+        """Wait; where the thread is large, read it beside the writer and ask again."""
+        before = await began
+        while isinstance(before, Unread):
+            job = job.again()
+            job.history = await self._read(partial(reads.read_messages, thread=before.thread))
+            before = await self._writer.submit(job)
+        return before
+
+    async def begin_run(self, run_id: str, epoch: int, user_message: Message | None) -> ThreadBefore:
+        """Commit the beginning of a run that the store has already: a queued one, or one of a host that was lost.
+
+        A queued run begins under its own `epoch`, a lost one under the next: what the lost host may still send for it
+        is refused from then on. Gives back the thread as it was before. Raises `StoreError` for any other run.
+        """
+        while True:
+            known = await self._read(lambda connection: reads.read_beginning(connection, run_id))
+            if known is None:
+                raise StoreError(f"run {run_id} is not in the store")
+            before = await self._write(upkeep.begin_run(run_id, epoch, user_message, known), (run_id,))
+            if before is not None:
+                self._left.discard(run_id)
+                return before
+
+    async def interrupts(self, key: ThreadKey) -> list[StoredInterrupt]:
+        """Read all questions of a thread, the newest run's first, in the order asked."""
+        return await self._read(lambda connection: reads.read_interrupts(connection, reads.of_thread(key)))
+
+    async def interrupts_claimed_by(self, run_id: str) -> list[StoredInterrupt]:
+        """Read the questions that a run answers."""
+        return await self._read(lambda connection: reads.read_interrupts(connection, reads.claimed_by(run_id)))
+
+    async def find_key(self, agent: str, principal: str, idempotency_key: str) -> StoredRun | None:
+        """Read the run of an idempotency key; None if there is none."""
+        return await self._read(lambda connection: reads.read_key(connection, agent, principal, idempotency_key))
 
     def append(self, run_id: str, epoch: int, entries: Sequence[Entry]) -> asyncio.Future[None]:
         """Commit entries of a run's log; those that are there already stay as they are.
@@ -136,6 +180,8 @@ class Store:
     ) -> Page[RunSummary]:
         """Read at most `limit` (from 1) of a principal's runs of an agent, newest first.
 
+        Status `paused` means those that wait for an answer.
+
         `cursor` is that of the page before. Raises `InvalidRequest` for any other.
         """
         before = reads.run_cursor(cursor)
@@ -147,21 +193,33 @@ class Store:
         """Read at most `limit` entries of a run's log that follow entry `after` (0: from the first), in order."""
         return await self._read(lambda connection: reads.read_events(connection, run_id, after, limit))
 
-    async def recover(self, resumable: Container[str]) -> list[StoredRun]:
+    async def recover(self) -> list[StoredRun]:
         """End the runs that were going when the last host on this store ended, as `failed: host_lost`.
 
-        Each gets a terminal `error` entry. Those of `resumable` agents are returned instead, untouched. Runs started
-        through this object are never touched, whenever it is called.
+        Each gets a terminal `error` entry; a question that one had claimed and said nothing to is open again. Returned
+        instead, untouched, are those that were queued, and those that may begin again and have done so at most twice.
+        Runs started through this object are never touched, whenever it is called.
         """
-        return await self._write(upkeep.recover(self._left, resumable))
+        left = frozenset(self._left)
+        begins = await self._write(upkeep.recover(left), left)
+        self._left -= left - {run.run_id for run in begins}
+        return begins
+
+    async def expire(self, now: float, run_retention: float, thread_retention: float) -> Expired:
+        """Delete what is too old, and close questions that were not answered in time.
+
+        Retentions are seconds, 0 for ever: of runs since they ended (with their events; what they said stays in the
+        thread), of threads since they were used. What waits for an answer, or goes, stays.
+        """
+        return await expire(self._read, self._write, now, run_retention, thread_retention)
 
     async def agents_with_data(self) -> set[str]:
         """Read the names of all agents that threads or runs are kept for."""
         return await self._read(reads.read_agents)
 
     async def probe(self) -> None:
-        """Write a few bytes. Raises `StoreError` if the store takes none."""
-        await self._write(upkeep.probe)
+        """Write a few bytes. Raises `StoreError` if the store takes none, or its file is not in its place any more."""
+        await self._write(self._probe)
 
     def close(self) -> None:
         """Write what was asked for, end the threads, close the file, give the lock back; nothing is taken after that.
@@ -175,14 +233,19 @@ class Store:
             if self._lock is not None:
                 self._lock.release()
 
+    def _probe(self, connection: Connection) -> None:
+        self._database.check_place()
+        upkeep.probe(connection)
+
     async def _read(self, read: Callable[[Connection], Answer]) -> Answer:
         # a database in memory is one connection's, and that is the writer's
         future = self._readers.submit(read) if self._readers else self._writer.submit(SoloJob(read))
         answer: Answer = await future
         return answer
 
-    async def _write(self, work: Callable[[Connection], Answer]) -> Answer:
-        answer: Answer = await self._writer.submit(SoloJob(work))
+    async def _write(self, work: Callable[[Connection], Answer], runs: Collection[str] = ()) -> Answer:
+        """Let the writer do it; `runs` are the ids of those whose standing changes by it."""
+        answer: Answer = await self._writer.submit(SoloJob(work, runs))
         return answer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,13 +13,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from agenthost.errors import HostError, StoreError
+from agenthost.errors import StoreError
 from agenthost.store.jobs import Job
 from agenthost.store.recorder import Recorder
-from agenthost.store.sqlite import BEGIN_WRITE, Database, at_fault
+from agenthost.store.sqlite import BEGIN_WRITE, Database, FileGone, at_fault
 
 MAX_BATCH = 512
 """Jobs in one transaction; the rest waits for the next."""
+
+LOOK = 1.0
+"""Seconds of writing at most that may pass without a look at whether the file is still in its place."""
 
 
 def discard(connection: Connection) -> None:
@@ -72,6 +76,8 @@ class Writer:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._looked = 0.0
+        self._log_known = False
 
     def submit(self, job: Job) -> asyncio.Future[Any]:
         """Queue a job and return its future; once closed it fails with `StoreError`."""
@@ -123,6 +129,9 @@ class Writer:
         """Write a batch; afterwards each job has its result or its error."""
         try:
             recorder = self._connect()
+            if time.monotonic() - self._looked > LOOK:
+                self._database.check_place()
+                self._looked = time.monotonic()
             recorder.command(BEGIN_WRITE)
             try:
                 recorder.write(batch)
@@ -135,10 +144,17 @@ class Writer:
                 self._write_one_by_one(recorder, batch)
             recorder.command("COMMIT")
             recorder.settle(batch)
+            if not self._log_known:
+                self._database.know_log()
+                self._log_known = True
         except Exception as error:  # noqa: BLE001 - the thread lives as long as the store, whatever the disk says
             for job in batch:
                 job.error = self._database.write_failed(error)
-            self._reset()
+            self._looked = 0.0
+            if isinstance(error, FileGone):
+                self._undo()
+            else:
+                self._reset()
 
     def _write_one_by_one(self, recorder: Recorder, batch: Sequence[Job]) -> None:
         """Write each job under a savepoint, so that those which fail leave nothing behind. Raises as the disk does."""
@@ -151,7 +167,7 @@ class Writer:
                     raise
                 recorder.forget((job,))
                 recorder.command("ROLLBACK TO job")
-                job.error = error if isinstance(error, HostError) else recorder.explain(job, error)
+                job.error = recorder.explain(job, error)
             recorder.command("RELEASE job")
 
     def _connect(self) -> Recorder:
@@ -163,14 +179,23 @@ class Writer:
 
     def _reset(self) -> None:
         """Undo what is unfinished and trust nothing that was known; a database in memory lives in its connection."""
-        if self._database.path is None and self._connection is not None:
-            self._recorder = None
-            self._connection.connection.rollback()
+        if self._database.path is None:
+            self._undo()
         else:
             self._disconnect()
 
+    def _undo(self) -> None:
+        """Undo what is unfinished and keep the connection: it is the only way to a file that was moved away."""
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.close()
+        if self._connection is not None:
+            self._connection.connection.rollback()
+
     def _disconnect(self) -> None:
         """Close the connection; a new one is opened when it is needed."""
+        self._log_known = False
+        self._database.forget_log()
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             recorder.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,30 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from tests import actors
+from tests.cli.asking import asking_host
 from tests.cli.conftest import Type
 from tests.commands import PATIENCE, Ended, environment
-from tests.serving import Hosted, agents_toml, key, secret
-
-ASKS = """
-from agenthost import Interrupt, Result
-
-async def agent(ctx):
-    yield "Before I go on: "
-    yield Interrupt("Really?", options=["yes", "no"])
-
-async def final(ctx):
-    return Result("the message")
-"""
+from tests.serving import Hosted, secret
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
-    names = ("say", "pieces", "fail", "gives_up", "Structured", "mirror", "hold")
-    text = "".join(f'[agents.{name.lower().replace("_", "-")}]\nuse = "tests.actors:{name}"\n' for name in names)
-    text += '[agents.asks]\nuse = "asks.py:agent"\n[agents.final]\nuse = "asks.py:final"\n' + key("me")
-    config = agents_toml(tmp_path_factory.mktemp("host"), text)
-    (config.parent / "asks.py").write_text(ASKS)
-    with Hosted(config) as served:
+    with asking_host(tmp_path_factory.mktemp("host")) as served:
         yield served
 
 
@@ -71,10 +58,17 @@ def test_a_thread_goes_on(ask: Type):
 
 
 @pytest.mark.parametrize("how", [(), ("--stream",)])
-def test_a_run_that_pauses_prints_the_question_and_ends_with_1(ask: Type, how: tuple[str, ...]):
-    ended = ask("asks", "x", *how)
-    assert (ended.code, ended.err) == (1, "paused, it asks: Really? (yes, no)\n")
-    assert ended.out == "Before I go on: \n"
+def test_a_run_that_pauses_prints_the_question_and_how_to_answer_it_and_ends_with_1(ask: Type, how: tuple[str, ...]):
+    ended = ask("asks", "Really?", "--thread", "t 2", *how)
+    assert (ended.code, ended.out) == (1, "Before I go on: \n")
+    assert ended.err == "paused, it asks: Really? (yes, no)\n  → answer it: agenthost chat asks --thread 't 2'\n"
+
+
+def test_a_run_without_a_thread_is_answered_by_its_own_id(ask: Type):
+    ended = ask("asks", "Really?|Sure?")
+    first, second, answer = ended.err.splitlines()
+    assert (first, second) == ("paused, it asks: Really? (yes, no)", "paused, it asks: Sure? (yes, no)")
+    assert re.fullmatch(r"  → answer it: agenthost chat asks --thread [0-9a-f]{32}", answer)
 
 
 @pytest.mark.parametrize("how", [(), ("--stream",)])
@@ -140,7 +134,7 @@ def test_what_an_agent_says_cannot_move_the_cursor(ask: Type):
     assert ask("say", "\x1b[2Jgone\ttab\nline").out == "\\x1b[2Jgone\ttab\nline\n"
 
 
-def test_tokens_are_printed_as_they_come(host: Hosted, here: Path):
+def test_tokens_are_printed_as_they_come_and_ctrl_c_cancels_the_run(host: Hosted, here: Path):
     env = environment(more={"AGENTHOST_URL": f"http://127.0.0.1:{host.port}", "AGENTHOST_API_KEY": secret("me")})
     command = [sys.executable, "-m", "agenthost", "call", "hold", "printed", "--stream"]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -150,3 +144,15 @@ def test_tokens_are_printed_as_they_come(host: Hosted, here: Path):
         process.send_signal(2)
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
+    actors.wait_for(actors.CANCELLED, "printed")
+
+
+def test_ctrl_c_cancels_the_run_also_where_nothing_is_printed_yet(host: Hosted, here: Path):
+    env = environment(more={"AGENTHOST_URL": f"http://127.0.0.1:{host.port}", "AGENTHOST_API_KEY": secret("me")})
+    command = [sys.executable, "-m", "agenthost", "call", "hold", "waited for"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        actors.wait_for(actors.HOLDING, "waited for")
+        process.send_signal(2)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    actors.wait_for(actors.CANCELLED, "waited for")

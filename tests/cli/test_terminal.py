@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agenthost.cli.terminal import complain, harmless, say
+from agenthost.cli.terminal import complain, harmless, murmur, say
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,10 @@ def test_what_was_asked_for_goes_to_stdout_and_what_is_wrong_to_stderr(capsys: p
     say("swer", end="")
     complain("no\x1b[1m")
     assert capsys.readouterr() == ("an\\x1b[1m\nswer", "no\\x1b[1m\n")
+
+
+def test_what_goes_on_beside_it_is_on_stderr_and_without_colours_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+):
+    murmur("beside\x1b[1m")
+    assert capsys.readouterr() == ("", "beside\\x1b[1m\n")

@@ -15,7 +15,7 @@ LITERAL = 'a secret is written out here; use { env = "X" } or { file = "…" }'
 ANOTHER = "`agenthost keys new ID` makes another"
 AGENT_KEYS = (
     "use, title, description, owner, enabled, required, protocols, settings, placement, timeout, load_timeout, "
-    "concurrency, queue, on_busy_thread"
+    "concurrency, queue, on_busy_thread, interrupt_ttl"
 )
 
 
@@ -32,7 +32,10 @@ AGENT_KEYS = (
         ("[agents.echo]\nport = 1", "2: [agents.echo] unknown key 'port'; it belongs under [server]"),
         ("[server]\ntimeout = 1", "2: [server] unknown key 'timeout'; it belongs under [agents.NAME]"),
         ("[server]\nadmin = true", "2: [server] unknown key 'admin'; it belongs under [[auth.keys]]"),
-        ("[store]\nzonk.a = 1", "2: [store] unknown key 'zonk'; known here: url, durability"),
+        (
+            "[store]\nzonk.a = 1",
+            "2: [store] unknown key 'zonk'; known here: url, durability, run_retention, thread_retention",
+        ),
         ("[plugins]\n\nblocked = []", "3: [plugins] unknown key 'blocked'; did you mean 'block'?"),
         ("[auth]\nkey = []", "2: [auth] unknown key 'key'; did you mean 'keys'?"),
         ("[defaults]\nplacment = 'x'", "2: [defaults] unknown key 'placment'; did you mean 'placement'?"),
@@ -107,13 +110,6 @@ def test_a_key_of_an_agent_that_is_not_built_yet_is_refused(project, table, key)
     ]
 
 
-@pytest.mark.parametrize("key", NOT_YET["store"])
-def test_a_key_of_the_store_that_is_not_built_yet_is_refused(project, key):
-    assert project.problems(f"[store]\n{key} = '1d'") == [
-        f"agents.toml:2: [store] '{key}' is not supported yet; remove the line"
-    ]
-
-
 # -- defaults ------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +129,30 @@ def test_a_problem_in_defaults_is_told_once_however_many_agents_inherit_it(proje
     assert project.problems("[agents.a]\n[agents.b]\n[defaults]\ntimeout = 0\nowner = { env = 'GONE' }") == [
         "agents.toml:4: [defaults] timeout: expected a duration of more than 0",
         "agents.toml:5: [defaults] owner: environment variable GONE is not set; set it, or give { env, default }",
+    ]
+
+
+# -- how long things are kept --------------------------------------------------------------------------------
+
+
+def test_runs_are_kept_for_a_month_threads_for_ever_and_questions_for_a_week(project):
+    config = project.load("[agents.a]")
+    day = 86_400.0
+    assert (config.store.run_retention, config.store.thread_retention) == (30 * day, 0.0)
+    assert config.agents["a"].interrupt_ttl == 7 * day
+
+
+def test_how_long_things_are_kept_is_a_setting_and_nothing_is_asked_for_no_time_at_all(project):
+    config = project.load(
+        "[store]\nrun_retention = 0\nthread_retention = '90d'\n[defaults]\ninterrupt_ttl = '1h'\n"
+        "[agents.a]\n[agents.b]\ninterrupt_ttl = '2m'"
+    )
+    assert (config.store.run_retention, config.store.thread_retention) == (0.0, 90 * 86_400.0)
+    assert [agent.interrupt_ttl for agent in config.agents.values()] == [3600.0, 120.0]
+    assert project.problems("[store]\nrun_retention = '-1d'\n[agents.a]\ninterrupt_ttl = 0") == [
+        'agents.toml:2: [store] run_retention: \'-1d\' is not a duration; write "500ms", "30s", "10m", "1h30m", "7d" '
+        "or a number of seconds",
+        "agents.toml:4: [agents.a] interrupt_ttl: expected a duration of more than 0",
     ]
 
 

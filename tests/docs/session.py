@@ -39,8 +39,9 @@ _SETS_UP = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install -q uv &
 _SERVER = re.compile(r"(?P<settings>(?:[A-Z_]+=\S+ )*)agenthost (?P<command>(?:dev|serve)\b.*)")
 
 _MASKS = (
-    (re.compile(r'("(?:duration_ms|since|created|updated|ended|at)": ?)[0-9.e+-]+'), r"\1<number>"),
+    (re.compile(r'("(?:duration_ms|since|created|updated|ended|expires_at|at)": ?)[0-9.e+-]+'), r"\1<number>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<64 hex digits>"),
+    (re.compile(r"\bint_[0-9a-f]{16}\b"), "int_<16 hex digits>"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<32 hex digits>"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<16 hex digits>"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT[0-9:.]+Z"), "<time>"),

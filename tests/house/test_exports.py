@@ -16,8 +16,8 @@ from tests.house.tree import PACKAGE, ROOT
 
 MOST_NAMES = 40
 WEIGHTY = {"fastapi", "starlette", "uvicorn", "pydantic", "sqlalchemy", "click", "rich", "httpx", "orjson"}
-MAY_BE_SLOW = {"create_app", "AgentServer"}
-"""Names that stand for a server: all others an agent's module can import for next to nothing."""
+MAY_BE_SLOW = {"create_app", "AgentServer", "Client", "AsyncClient"}
+"""Names that stand for a server or talk to one: all others an agent's module can import for next to nothing."""
 
 BOUND = 0.060
 """Seconds `import agenthost` may add to the start of Python."""

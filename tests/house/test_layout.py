@@ -18,22 +18,28 @@ BLOCKS = {
     """,
     "kernel: start-up and the run; no HTTP": """
         config config.checking config.editing config.forms config.keys config.lines config.loading config.problems
-        config.reference config.secret_names config.values
-        store store.hot store.jobs store.lock store.messages store.migrations store.readers store.reads store.recorder
-        store.records store.schema store.sqlite store.statements store.store store.upkeep store.writer
+        config.redaction config.reference config.secret_names config.values
+        store store.expiry store.hot store.inspection store.jobs store.lock store.messages store.migrations
+        store.readers store.reads store.recorder store.records store.schema store.sqlite store.statements store.store
+        store.upkeep store.writer
         placement placement.in_process
-        admission api_keys calls discovery emitting encoding endings health host outcome recording registry run run_log
-        runs schemas streaming sweep telemetry
+        admission api_keys calls checkups discovery emitting encoding ended_run endings finishing health host
+        keyed_runs left_runs outcome recording registry resuming retention run run_log runs schemas starting streaming
+        sweep telemetry watchdog
     """,
     "street: what a request passes, and the dialects that answer it": """
-        protocols protocols.exchange protocols.native protocols.threads protocols.wire
-        http http.access_log http.agent_app http.app http.cors http.host_routes http.problems http.routing http.security
+        protocols protocols.exchange protocols.native protocols.run_wire protocols.runs protocols.streaming_replies
+        protocols.threads protocols.wire
+        http http.access_log http.agent_app http.app http.connections
+        http.cors http.host_routes http.problems http.routing http.security
         http.server
     """,
     "people: the command line, a client, one agent by itself": """
-        agent_server client __main__
-        cli cli.add cli.call cli.check cli.installed cli.keys cli.listing cli.process cli.serving cli.summary
-        cli.terminal cli.topics
+        agent_server __main__
+        client client.asking client.async_client client.connection client.exchanges client.failures client.following
+        client.frames client.patience client.replies client.steps client.sync_client
+        cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.doctor cli.findings cli.installed cli.keys
+        cli.listing cli.process cli.questions cli.runs cli.serving cli.summary cli.terminal cli.topics
     """,
 }
 """A module may import from its own block and from those above it. The package itself is in none: it imports by name."""

@@ -55,7 +55,7 @@ def test_a_json_line_has_the_same_and_the_keys_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_path_makes_two_lines_or_a_long_one(tmp_path: Path, log_format: str) -> None:
-    paths = ["/a%0d%0a2026 forged", "/b%1b[31m", "/c%E2%80%A8x", "/d%C2%85x", "/e%00", "/f%7F", "/" + "g" * 20_000]
+    paths = ["/a%0d%0a2026 forged", "/b%1b[31m", "/c%E2%80%A8x", "/d%C2%85x", "/e%00", "/f%7F", "/" + "g" * 8_000]
     lines = logged(tmp_path, log_format, [("GET", path.replace(" ", "%20"), bearer("root")) for path in paths])
     assert len(lines) == len(paths)
     assert all(len(line) < 1000 for line in lines)

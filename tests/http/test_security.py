@@ -89,7 +89,9 @@ def every_path(host: Hosted) -> set[str]:
 
 
 def ask_path(host: Hosted, method: str, path: str, headers: dict[str, str]) -> Reply:
-    filled = path.replace("{name}", "say").replace("{thread_id:path}", "t").replace("{number}", "7")
+    filled = (
+        path.replace("{name}", "say").replace("{thread_id:path}", "t").replace("{run_id}", "r").replace("{number}", "7")
+    )
     assert "{" not in filled
     return ask(host.port, method, filled, headers)
 

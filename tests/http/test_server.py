@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agenthost.errors import StartError
-from agenthost.http.server import listen
+from agenthost.http.app import create_app
+from agenthost.http.server import Server, listen
 from tests.actors import GATES, HOLDING, wait_for
-from tests.serving import START, Hosted, actors, agents_toml, bearer, key
+from tests.serving import ROOT, START, Hosted, actors, agents_toml, bearer, key
 from tests.wire import Wire, ask, request
 
 
@@ -52,8 +58,8 @@ def test_replies_name_no_server(hosted: Hosted) -> None:
 def test_a_stop_lets_runs_end_refuses_new_ones_and_says_which_it_ended(tmp_path: Path) -> None:
     path = agents_toml(tmp_path, actors("gated", "hold") + key("root"))
     path.write_text(path.read_text().replace('drain = "1s"', 'drain = "3s"'))
-    with Hosted(path) as host, Wire(host.port) as finite, Wire(host.port) as endless, Wire(host.port) as late:
-        assert late.ask("GET", "/health/ready").status == 200
+    with Hosted(path) as host, Wire(host.port) as finite, Wire(host.port) as endless:
+        assert ask(host.port, "GET", "/health/ready").status == 200
         finite.send(request("POST", "/agents/gated/stream", bearer("root"), {"prompt": "finite"}))
         endless.send(request("POST", "/agents/hold/stream", bearer("root"), {"prompt": "until the stop"}))
         wait_for(HOLDING, "finite")
@@ -61,11 +67,11 @@ def test_a_stop_lets_runs_end_refuses_new_ones_and_says_which_it_ended(tmp_path:
         stopping = threading.Thread(target=host.stop)
         stopping.start()
         deadline = time.monotonic() + START
-        while late.ask("GET", "/health/ready").status == 200:
+        while ask(host.port, "GET", "/health/ready").status == 200:
             assert time.monotonic() < deadline
-        refused = late.ask("POST", "/agents/hold/invoke", bearer("root"), {"prompt": "too late"})
+        refused = ask(host.port, "POST", "/agents/hold/invoke", bearer("root"), {"prompt": "too late"})
         assert (refused.status, refused.json["code"]) == (503, "agent_not_ready")
-        assert refused["retry-after"]
+        assert (refused["connection"], refused["retry-after"]) == ("close", "1")
         host.loop.call_soon_threadsafe(GATES["finite"].set)
         completed = finite.reply().frames
         assert completed[-2].json == {"type": "done", "message": "begun ended", "reason": "complete"}
@@ -82,6 +88,54 @@ def test_a_stop_without_runs_is_quick_and_leaves_nothing_listening(tmp_path: Pat
         port = host.port
     with pytest.raises(OSError, match="refused"):
         Wire(port)
+
+
+@contextlib.asynccontextmanager
+async def noted_lifespan(_agent: object) -> AsyncIterator[None]:
+    """Notes that it was entered and left."""
+    left.append("entered")
+    yield
+    left.append("left")
+
+
+class Lasting:
+    """An agent with a lifespan."""
+
+    lifespan = noted_lifespan
+
+    async def run(self, _ctx: Any) -> AsyncIterator[str]:
+        yield "x"
+
+
+left: list[str] = []
+
+
+def test_a_server_that_is_told_to_stop_before_it_serves_stops_in_order(tmp_path: Path) -> None:
+    text = '[agents.lasting]\nuse = "tests.http.test_server:Lasting"\n'
+    app = create_app(agents_toml(tmp_path, text + key("root")))
+    server = Server(app, app.host, on_started=lambda: left.append("served"))
+    server.should_exit = True
+    with listen("127.0.0.1", 0) as listening:
+        server.run(sockets=[listening])
+    assert left == ["entered", "left"]
+
+
+_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, int(sys.argv[1])))
+from agenthost.http.app import create_app
+from agenthost.http.server import Server
+app = create_app(sys.argv[2])
+print(Server(app, app.host).config.http.keywords["limits"].connections, *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+@pytest.mark.parametrize(("hard", "connections"), [(1000, 800), (300, 100), (2000, 1800)])
+def test_connections_are_as_many_as_files_allow_but_for_a_reserve(tmp_path: Path, hard: int, connections: int) -> None:
+    path = agents_toml(tmp_path, key("root"))
+    command = [sys.executable, "-c", _FILES, str(hard), str(path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=START)
+    assert ended.stdout.split() == [str(connections), str(hard), str(hard)]
 
 
 def test_a_start_leaves_the_collector_lazy_with_the_young_and_as_it_was_with_the_old(hosted: Hosted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,18 +112,47 @@ def some_of_everything(port: int, times: int) -> None:
                 assert leaving.head().status == 200
 
 
+def some_that_are_kept(port: int, times: int) -> None:
+    """Detached runs, and runs with keys that are asked for twice, read once, twice, in part, never: five each time."""
+    for place in range(times):
+        with Wire(port) as wire:
+            body = {"prompt": "hello"}
+            key = {"idempotency-key": f"{times}-{place}"}
+            for agent in ("everything", "fail"):
+                begun = wire.ask("POST", f"/agents/{agent}/runs", body=body)
+                assert begun.status == 202
+                for after in range(place % 3):
+                    path = f"{begun['location']}/events?after={after}"
+                    assert wire.ask("GET", path).frames[-1].data == "[DONE]"
+            for route, status in (("invoke", 200), ("stream", 200), ("runs", 202)):
+                replies = [wire.ask("POST", f"/agents/everything/{route}", key, body) for _ in range(2)]
+                assert [reply.status for reply in replies] == [status] * 2
+                assert len({reply["x-run-id"] for reply in replies}) == 1
+                key = {"idempotency-key": f"{times}-{place}-{route}"}
+        if place % 4 == 0:
+            with Wire(port) as leaving:
+                leaving.send(request("POST", "/agents/drip/stream", {"idempotency-key": f"{times}-{place}-left"}, body))
+                left = leaving.head()
+                assert left.status == 200
+            assert ask(port, "POST", f"/agents/drip/runs/{left['x-run-id']}/cancel").status == 202
+
+
 @pytest.mark.fault
-def test_a_thousand_runs_leave_no_descriptor_no_thread_and_no_memory(tmp_path: Path) -> None:
-    text = actors("say", "everything", "fail", "Structured", "hold")
+@pytest.mark.parametrize("some", [some_of_everything, some_that_are_kept])
+def test_a_thousand_runs_leave_no_descriptor_no_thread_and_no_memory(
+    tmp_path: Path, some: Callable[[int, int], None]
+) -> None:
+    text = actors("say", "everything", "fail", "Structured", "hold", "drip")
     with Process(agents_toml(tmp_path, text, store=f"sqlite:///{tmp_path}/store.db"), dev=True) as host:
-        some_of_everything(host.port, 60)
+        some(host.port, 60)
         before, memory = seen(host.pid), host.resident()
-        some_of_everything(host.port, 200)
+        some(host.port, 200)
         deadline = time.monotonic() + 20
         while (after := seen(host.pid)) != before and time.monotonic() < deadline:
             time.sleep(0.05)  # connections that were left are closed when the host notices
         assert abs(after[0] - before[0]) <= 2, "descriptors"
         assert abs(after[1] - before[1]) <= 2, "threads"
+        print(host.resident() - memory)
         assert host.resident() - memory <= 10 << 20
 
 

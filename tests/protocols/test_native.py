@@ -306,7 +306,9 @@ def test_an_id_that_no_thread_can_have_is_422_in_body_and_path(hosted: Hosted, t
         body = {"prompt": "x", "thread_id": thread_id}
         assert ask(hosted.port, "POST", f"/agents/mirror/{path}", ROOT, body).status == 422
     for method in ("GET", "DELETE"):
-        assert ask(hosted.port, method, thread_path(thread_id), ROOT).status == 422
+        path = thread_path(thread_id)
+        refused = 422 if len(path) < 8000 else 414  # what is longer than any address may be is no address
+        assert ask(hosted.port, method, path, ROOT).status == refused
 
 
 @pytest.mark.parametrize(
@@ -322,8 +324,8 @@ def test_an_id_that_no_thread_can_have_is_422_in_body_and_path(hosted: Hosted, t
         ("%ed%a0%80", 400),
         ("%EF%BF%BD", 404),
         ("", 422),
-        ("x" * 60_000, 422),
-        ("%41" * 5000, 422),
+        ("x" * 60_000, 414),
+        ("%41" * 5000, 414),
         ("x;y", 404),
         ("x?y", 404),
         ("x%3Fy", 404),

@@ -69,6 +69,7 @@ def test_a_thread_counts_the_assistants_messages_and_lists_its_runs() -> None:
         stop_reason="complete",
         code=None,
         resumes=None,
+        resumed_by=None,
         parent=None,
         created=1.0,
         ended=2.0,

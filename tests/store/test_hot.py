@@ -9,7 +9,8 @@ import pytest
 from agenthost.store.hot import hot_statements
 from agenthost.store.statements import ForMany, Statement
 
-STATEMENTS: dict[str, Any] = vars(hot_statements())
+STATEMENTS: dict[str, Any] = vars(hot_statements()) | vars(hot_statements().questions)
+del STATEMENTS["questions"]
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

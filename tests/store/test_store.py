@@ -82,7 +82,14 @@ def test_everything_about_a_run_comes_back(store, new_run, end, entries):
         )
         ended = await store.get_run(run.run_id)
         assert ended == replace(
-            going, status="failed", stop_reason="timeout", code="timeout", result={"n": 1}, ended=1001.0
+            going,
+            status="failed",
+            stop_reason="timeout",
+            code="timeout",
+            result={"n": 1},
+            ended=1001.0,
+            first_seq=1,
+            last_seq=2,
         )
         assert await store.read_events(run.run_id, 0, 10) == entries(1, 2)
         assert await store.get_run("nobody's") is None

@@ -30,6 +30,14 @@ class CannotCompute(ValueError):
     """An expression has no answer; the message says why, to the person who wrote it."""
 
 
+class Expensive(Exception):
+    """A power that somebody should be asked about first; `digits` is about how many its result would have."""
+
+    def __init__(self, digits: int) -> None:
+        super().__init__(digits)
+        self.digits = digits
+
+
 class Call(NamedTuple):
     """One operation of a program: its operator or function, and how many values it takes from the stack."""
 
@@ -38,10 +46,14 @@ class Call(NamedTuple):
 
 
 class Arithmetic:
-    """The operations of a calculator whose whole numbers have at most `max_digits` digits."""
+    """The operations of a calculator whose whole numbers have at most `max_digits` digits.
 
-    def __init__(self, max_digits: int) -> None:
+    A power of over `ask_above` digits (None: no limit) raises `Expensive` instead of being computed.
+    """
+
+    def __init__(self, max_digits: int, ask_above: int | None = None) -> None:
         self._limit = 10**max_digits
+        self._ask_above = ask_above
         self._too_large = f"too large: a whole number of more than {max_digits} digits"
         self._operations: Mapping[str, Callable[..., Any]] = {
             "+": operator.add,
@@ -90,6 +102,9 @@ class Arithmetic:
             least_bits = (base.bit_length() - 1) * exponent  # of the result, known before it is computed
             if least_bits > self._limit.bit_length():
                 raise CannotCompute(self._too_large)
+            digits = int(math.log10(abs(base)) * exponent) + 1
+            if self._ask_above is not None and digits > self._ask_above:
+                raise Expensive(digits)
         result: Number | complex = base**exponent
         if isinstance(result, complex):
             raise CannotCompute("no real result: a negative number to a power that is not whole")

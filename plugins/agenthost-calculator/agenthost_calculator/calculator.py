@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,8 +19,10 @@ from agenthost import (
     ToolStart,
     Usage,
 )
-from agenthost_calculator.arithmetic import Arithmetic, CannotCompute, Number
+from agenthost_calculator.arithmetic import Arithmetic, CannotCompute, Expensive, Number
+from agenthost_calculator.evaluation import Evaluation, table
 from agenthost_calculator.expression import parse, tokens
+from agenthost_calculator.questions import question, taken_up
 
 MAX_LENGTH = 1000
 """Characters of one request."""
@@ -54,31 +54,20 @@ class CalculatorSettings:
     """What `settings` in agents.toml may say; raises `ValueError` for a number out of range.
 
     `precision`: decimals of an answer where the request does not say. `max_digits`: of a whole number; more is an
-    error to the caller.
+    error to the caller. `ask_above`: digits of a power above which somebody is asked first.
     """
 
     precision: int = 10
     max_digits: int = 1000
+    ask_above: int = 300
 
     def __post_init__(self) -> None:
         if not 0 <= self.precision <= MAX_PRECISION:
             raise ValueError(f"'precision' must be from 0 to {MAX_PRECISION}")
         if not 1 <= self.max_digits <= MAX_DIGITS:
             raise ValueError(f"'max_digits' must be from 1 to {MAX_DIGITS}")
-
-
-@dataclass(slots=True)
-class Evaluation:
-    """One expression, and what came of it: a `value` as JSON holds it, or an `error`."""
-
-    expression: str
-    tool_call_id: str
-    value: int | float | str | None = None
-    error: str | None = None
-
-    def output(self) -> dict[str, Any]:
-        """Return it as `output_schema` has it."""
-        return _output(self.expression, self.value, self.error)
+        if not 1 <= self.ask_above <= MAX_DIGITS:
+            raise ValueError(f"'ask_above' must be from 1 to {MAX_DIGITS}")
 
 
 class Calculator:
@@ -86,6 +75,7 @@ class Calculator:
 
     An expression without an answer (a division by zero, a mistyped name, a number too large) is a tool error, and the
     run still completes with reason `complete`: the agent did its work, and its answer is that there is no value.
+    Before an expensive power it asks: the run pauses, and a resume goes on behind what is computed already.
     """
 
     title: ClassVar[str] = "Calculator"
@@ -134,6 +124,7 @@ class Calculator:
     def __init__(self, settings: CalculatorSettings) -> None:
         self._precision = settings.precision
         self._arithmetic = Arithmetic(settings.max_digits)
+        self._careful = Arithmetic(settings.max_digits, settings.ask_above)
 
     async def run(self, ctx: RunContext) -> AsyncIterator[Event]:
         """Compute `ctx.input`, or else `ctx.prompt`; the thread's last answer is kept in `ctx.state["ans"]`."""
@@ -142,28 +133,33 @@ class Calculator:
         problem = _problem(source, expressions)
         if problem is not None:
             yield ModelChunk(problem)
-            yield Result(problem, output=_output(source[:MAX_LENGTH], None, problem))
+            yield Result(problem, output=Evaluation(source[:MAX_LENGTH], error=problem).output())
             return
-        yield Think(_plan(expressions))
-        done: list[Evaluation] = []
+        done, allowed = taken_up(ctx)
+        if not done and allowed is None:
+            yield Think(_plan(expressions))
         message = ""
-        for number, expression in enumerate(expressions, 1):
-            evaluation = Evaluation(expression, f"{ctx.run_id}-{number}")
-            for event in self._evaluate(evaluation, precision, ctx.state):
-                yield event
-            done.append(evaluation)
-            chunk = ("\n" if message else "") + _line(evaluation, alone=len(expressions) == 1)
+        for number, expression in enumerate(expressions):
+            if number < len(done):
+                evaluation = done[number]
+            else:
+                evaluation = Evaluation(expression)
+                try:
+                    events = self._evaluate(evaluation, f"{ctx.run_id}-{number + 1}", precision, ctx.state, allowed)
+                except Expensive as power:
+                    yield question(expression, power.digits, done, ctx.state)
+                    return
+                allowed = None  # the answer was for the first that is computed here
+                for event in events:
+                    yield event
+                done.append(evaluation)
+            chunk = ("\n" if message else "") + evaluation.line(alone=len(expressions) == 1)
             yield ModelChunk(chunk)
             message += chunk
             if evaluation.error is not None:
                 break
-        last = done[-1]
-        output = _output(source, last.value, last.error)
-        if len(expressions) > 1:
-            output["steps"] = [evaluation.output() for evaluation in done]
-            yield Artifact("steps.csv", "text/csv", text=_table(done))
-        yield Usage("calculator", input_tokens=len(tokens(source)), output_tokens=len(tokens(message)))
-        yield Result(message, output=output, reason="complete")
+        for event in _ending(source, expressions, done, message):
+            yield event
 
     def _asked(self, ctx: RunContext) -> tuple[str, int]:
         if ctx.input is None:
@@ -171,27 +167,46 @@ class Calculator:
         # JSON Schema takes 2.0 for an integer, and round() does not
         return ctx.input["expression"], int(ctx.input.get("precision", self._precision))
 
-    def _evaluate(self, evaluation: Evaluation, precision: int, state: dict[str, Any]) -> Iterator[Event]:
-        """Say how one tool call goes, and leave in `evaluation` and `state` what came of it."""
-        call_id = evaluation.tool_call_id
-        yield ToolStart("evaluate", call_id, {"expression": evaluation.expression})
+    def _evaluate(
+        self, evaluation: Evaluation, call_id: str, precision: int, state: dict[str, Any], allowed: bool | None
+    ) -> list[Event]:
+        """Compute, and return what there is to say of it; `evaluation` and `state` keep what came of it.
+
+        `allowed` is what somebody answered. None: nobody was asked; then it raises `Expensive`, having done nothing,
+        where somebody is to be.
+        """
+        said: list[Event] = [ToolStart("evaluate", call_id, {"expression": evaluation.expression})]
+        arithmetic = self._careful if allowed is None else self._arithmetic
         stack: list[Number] = []
         try:
+            if allowed is False:
+                raise CannotCompute("not computed: the answer was no")
             program = parse(evaluation.expression, _restored(state.get("ans")))
             for done, step in enumerate(program, 1):
-                self._arithmetic.execute(step, stack)
+                arithmetic.execute(step, stack)
                 if done % PROGRESS_EVERY == 0:
-                    yield ToolProgress(call_id, {"done": done, "of": len(program)})
+                    said.append(ToolProgress(call_id, {"done": done, "of": len(program)}))
         except CannotCompute as problem:
             evaluation.error = str(problem)
-            yield ToolComplete("evaluate", call_id, error=evaluation.error)
-            return
+            return [*said, ToolComplete("evaluate", call_id, error=evaluation.error)]
         exact = stack.pop()
         state["ans"] = repr(exact)
         evaluation.value = _shown(exact, precision)
-        yield ToolComplete("evaluate", call_id, result=evaluation.value)
+        said.append(ToolComplete("evaluate", call_id, result=evaluation.value))
         if isinstance(exact, float) and evaluation.value != exact:
-            yield Custom("x-rounded", {"tool_call_id": call_id, "unrounded": exact, "precision": precision})
+            said.append(Custom("x-rounded", {"tool_call_id": call_id, "unrounded": exact, "precision": precision}))
+        return said
+
+
+def _ending(source: str, expressions: Sequence[str], done: Sequence[Evaluation], message: str) -> Iterator[Event]:
+    """What is said when all is computed, or cannot be."""
+    last = done[-1]
+    output = Evaluation(source, last.value, last.error).output()
+    if len(expressions) > 1:
+        output["steps"] = [evaluation.output() for evaluation in done]
+        yield Artifact("steps.csv", "text/csv", text=table(done))
+    yield Usage("calculator", input_tokens=len(tokens(source)), output_tokens=len(tokens(message)))
+    yield Result(message, output=output, reason="complete")
 
 
 def _problem(source: str, expressions: Sequence[str]) -> str | None:
@@ -209,27 +224,6 @@ def _plan(expressions: Sequence[str]) -> str:
     if len(expressions) == 1:
         return f"Compute {expressions[0]}"
     return f"Compute {len(expressions)} expressions, up to the first without an answer: {'; '.join(expressions)}"
-
-
-def _line(evaluation: Evaluation, *, alone: bool) -> str:
-    if evaluation.error is not None:
-        return evaluation.error if alone else f"{evaluation.expression}: {evaluation.error}"
-    return str(evaluation.value) if alone else f"{evaluation.expression} = {evaluation.value}"
-
-
-def _output(expression: str, value: int | float | str | None, error: str | None) -> dict[str, Any]:
-    said: dict[str, Any] = {"expression": expression, "value": value}
-    if error is not None:
-        said["error"] = error
-    return said
-
-
-def _table(evaluations: Sequence[Evaluation]) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(["expression", "value", "error"])
-    rows.writerows([row.expression, row.value, row.error] for row in evaluations)
-    return text.getvalue()
 
 
 def _shown(value: Number, precision: int) -> int | float | str:

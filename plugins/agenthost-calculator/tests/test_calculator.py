@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -12,9 +12,11 @@ import pytest
 from agenthost_calculator import Calculator, CalculatorSettings, agent
 
 from agenthost import (
+    Answer,
     Artifact,
     Custom,
     Event,
+    Interrupt,
     ModelChunk,
     Principal,
     Result,
@@ -32,6 +34,7 @@ def run(
     *,
     input_: Mapping[str, Any] | None = None,
     state: dict[str, Any] | None = None,
+    answers: Sequence[Answer] = (),
     **settings: int,
 ) -> list[Event]:
     """The events of one run; `state` is the thread's, and is changed as the agent changes it."""
@@ -43,6 +46,7 @@ def run(
         principal=Principal("ada"),
         input=input_,
         state={} if state is None else state,
+        answers=answers,
     )
 
     async def collect() -> list[Event]:
@@ -52,6 +56,8 @@ def run(
     for event in events:
         assert len(json.dumps(event.payload(), allow_nan=False, ensure_ascii=False).encode()) < 1 << 20
     result = events[-1]
+    if isinstance(result, Interrupt):
+        return events
     assert isinstance(result, Result)
     assert result.message == "".join(event.content for event in events if isinstance(event, ModelChunk))
     assert jsonschema_rs.is_valid(Calculator.output_schema, result.output)
@@ -233,7 +239,7 @@ def test_the_largest_answers_fit_an_event(max_digits: int) -> None:
     largest = 9 ** (max_digits - 1)
     source = ";".join([f"9**{max_digits - 1}", *["ans"] * 19])
 
-    assert ended(source, max_digits=max_digits).output["value"] == str(largest)
+    assert ended(source, max_digits=max_digits, ask_above=max_digits).output["value"] == str(largest)
 
 
 # ── hostile ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,7 +275,7 @@ def test_the_largest_answers_fit_an_event(max_digits: int) -> None:
 )
 def test_hostile_input_gets_an_error_text_in_under_50_ms_of_processor_time(source: str) -> None:
     start = time.thread_time()
-    result = ended(source)
+    result = ended(source, ask_above=4000)
     took = time.thread_time() - start
 
     assert result.output["value"] is None
@@ -303,6 +309,89 @@ def test_without_an_earlier_answer_ans_is_an_error() -> None:
     assert ended("ans+1").output["error"] == "there is no ans yet: it is the last answer of the thread"
 
 
+# ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def asked(prompt: str, **given: Any) -> Interrupt:
+    """What a run paused with."""
+    question = run(prompt, **given)[-1]
+    assert isinstance(question, Interrupt)
+    return question
+
+
+def test_an_expensive_power_is_asked_about_before_anything_of_it_is_said() -> None:
+    *before, question = run("2**1000")
+
+    assert before == [Think("Compute 2**1000")]
+    assert question == Interrupt(
+        "2**1000 takes a power of about 302 digits. Compute it?",
+        options=["yes", "no"],
+        state={"done": [], "ans": None},
+    )
+
+
+def test_after_a_yes_it_is_computed_as_if_nobody_had_asked() -> None:
+    result = ended("2**1000", answers=[Answer(asked("2**1000"), "yes")])
+
+    assert result.output == {"expression": "2**1000", "value": str(2**1000)}
+
+
+@pytest.mark.parametrize("response", ["no", "Yes", True, None])
+def test_after_anything_but_a_yes_the_answer_says_that_it_was_not_computed(response: Any) -> None:
+    result = ended("2**1000", answers=[Answer(asked("2**1000"), response)])
+
+    error = "not computed: the answer was no"
+    assert result.output == {"expression": "2**1000", "value": None, "error": error}
+    assert result.reason == "complete"
+
+
+def test_what_was_computed_before_a_question_is_kept_and_not_computed_again() -> None:
+    thread: dict[str, Any] = {}
+    source = "6*7; ans**300; ans%10"
+    question = asked(source, state=thread)
+    events = run(source, state={"ans": "5"}, answers=[Answer(question, "yes")])
+
+    assert thread == {"ans": "42"}
+    assert question.state == {"done": [{"expression": "6*7", "value": 42}], "ans": "42"}
+    assert [event.arguments["expression"] for event in events if isinstance(event, ToolStart)] == [
+        "ans**300",
+        "ans%10",
+    ]
+    assert [step["value"] for step in events[-1].output["steps"]] == [42, str(42**300), 6]
+    assert events[-1].message == f"6*7 = 42\nans**300 = {42**300}\nans%10 = 6"
+
+
+def test_each_expensive_power_is_a_question_of_its_own() -> None:
+    source = "2**1000; 3**700"
+    second = asked(source, answers=[Answer(asked(source), "yes")])
+
+    assert second.question == "3**700 takes a power of about 334 digits. Compute it?"
+    result = ended(source, answers=[Answer(second, "yes")])
+    assert [step["value"] for step in result.output["steps"]] == [str(2**1000), str(3**700)]
+
+
+def test_a_power_is_asked_about_wherever_it_stands_in_an_expression_and_once_for_all_of_it() -> None:
+    source = "2**1000 % 7 + 3**700 % 5"
+    question = asked(source)
+
+    assert question.question == f"{source} takes a power of about 302 digits. Compute it?"
+    assert ended(source, answers=[Answer(question, "yes")]).output["value"] == 2**1000 % 7 + 3**700 % 5
+
+
+@pytest.mark.parametrize("source", ["2**990", "2**-1000", "1**100000", "(-1)**100001", "2.5**700", "10**150 * 10**200"])
+def test_what_is_not_expensive_is_computed_without_a_question(source: str) -> None:
+    assert ended(source).output["value"] is not None
+
+
+def test_how_large_is_expensive_is_a_setting() -> None:
+    assert asked("2**10", ask_above=3).question == "2**10 takes a power of about 4 digits. Compute it?"
+    assert ended("2**10", ask_above=4).message == "1024"
+
+
+def test_what_is_too_large_is_an_error_and_not_a_question() -> None:
+    assert ended("9**9**9").output["error"] == "too large: a whole number of more than 1000 digits"
+
+
 # ── settings and packaging ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -313,6 +402,8 @@ def test_without_an_earlier_answer_ans_is_an_error() -> None:
         ({"precision": -1}, "'precision' must be from 0 to 15"),
         ({"max_digits": 0}, "'max_digits' must be from 1 to 4000"),
         ({"max_digits": 4001}, "'max_digits' must be from 1 to 4000"),
+        ({"ask_above": 0}, "'ask_above' must be from 1 to 4000"),
+        ({"ask_above": 4001}, "'ask_above' must be from 1 to 4000"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, int], text: str) -> None:

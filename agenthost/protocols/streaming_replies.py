@@ -1,0 +1,80 @@
+"""Replies that are a run's log, and what every route of runs shares: keys, headers, JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import orjson
+from fastapi.responses import Response
+
+from agenthost.agents import RunRequest
+from agenthost.ended_run import EndedRun
+from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Scope, Send
+from agenthost.protocols.run_wire import idempotency_key, run_digest
+from agenthost.run import Run
+from agenthost.streaming import pump
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+EVENT_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
+
+Begin = Callable[[], Awaitable[Run | EndedRun]]
+"""Starts a run, or finds one; what it raises is answered as a problem."""
+
+
+async def stream_run(exchange: Exchange, begin: Begin, receive: Receive, send: Send, after: int = 0) -> None:
+    """Send a run's log after entry `after` as it grows; a client that leaves is a reader that leaves."""
+    with ClientWatch(receive):
+        run = await begin()
+        reader = run.read(after)
+        try:
+            headers = [*EVENT_STREAM, *exchange.run_headers(run)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+            def write(data: bytes, more: bool) -> Awaitable[None]:
+                return send({"type": "http.response.body", "body": data, "more_body": more})
+
+            await pump(reader, write, exchange.render)
+        finally:
+            reader.close()
+
+
+def keyed(exchange: Exchange, request: RunRequest) -> RunRequest:
+    """The request with the key of its `Idempotency-Key` header, where there is one; raises `InvalidRequest`."""
+    raw = exchange.headers.get(b"idempotency-key")
+    if raw is not None:
+        request.idempotency_key, request.request_digest = idempotency_key(raw), run_digest(request)
+    return request
+
+
+class Answer(Response):
+    """A response that is written by a function of the exchange, for the FastAPI routes."""
+
+    def __init__(self, answer: Callable[..., Any], exchange: Exchange, asked: Any, *more: Any) -> None:
+        super().__init__()
+        self._answer = answer
+        self._arguments = (exchange, asked)
+        self._more = more
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Write it."""
+        await self._answer(*self._arguments, receive, send, *self._more)
+
+
+class _Reply(Response):
+    """A reply whose headers are bytes already."""
+
+    def __init__(self, body: bytes, status: int, headers: Headers) -> None:
+        super().__init__(body, status, media_type="application/json")
+        self.raw_headers.extend(headers)
+
+
+def json_reply(content: Any, status: int = 200, headers: Headers = ()) -> Response:
+    """A JSON reply."""
+    return _Reply(orjson.dumps(content), status, headers)

@@ -1,0 +1,190 @@
+"""What a resume answers: the open questions of a thread, and whether an answer is one that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agenthost.agents import AgentEntry, Answer, RunRequest
+from agenthost.auth import Principal
+from agenthost.ended_run import EndedRun
+from agenthost.errors import AlreadyAnswered, InvalidRequest, NotFound
+from agenthost.events import json_value
+from agenthost.keyed_runs import KeyedRuns
+from agenthost.run import Run
+from agenthost.schemas import input_check
+from agenthost.starting import answer_to, asked_again
+from agenthost.store import Store, StoredInterrupt
+from agenthost.threads import ThreadKey
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer as it came; without an `interrupt_id` it is for the one question that is open."""
+
+    interrupt_id: str | None = None
+    response: Any = None
+    decision: Mapping[str, Any] | None = None
+    perform_dangling: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest:
+    """What a dialect asks for to go on with a paused thread: one reply, or several."""
+
+    thread_id: str
+    replies: Sequence[Reply]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+
+
+Question = tuple[str, str]
+"""A paused run, and which of its interrupts."""
+
+
+class Resumes:
+    """Starts the runs that answer: each question once, whatever the agent does with a second run on its thread."""
+
+    def __init__(self, store: Store, keyed: KeyedRuns, start: Callable[..., Awaitable[Run | EndedRun]]) -> None:
+        """`start` starts a run, or finds that of its idempotency key."""
+        self._store = store
+        self._keyed = keyed
+        self._start = start
+        self._going: dict[Question, str | None] = {}
+        """Questions that runs of this host are answering, with the idempotency keys these came with."""
+
+    async def start(self, entry: AgentEntry, principal: Principal, request: ResumeRequest) -> Run | EndedRun:
+        """Go on with a paused thread in a new run.
+
+        Raises what `resumed` and starting a run raise; whoever comes second with an answer gets `AlreadyAnswered`.
+        """
+        known = await self._known(entry, principal, request)
+        if known is not None:
+            return known
+        try:
+            asked = await resumed(self._store, ThreadKey(principal.id, entry.name, request.thread_id), request)
+        except AlreadyAnswered:
+            known = await self._known(entry, principal, request)  # by this same request, a moment ago
+            if known is not None:
+                return known
+            raise
+        questions = _questions(asked)
+        taken = questions & self._going.keys()
+        if taken and {self._going[one] for one in taken} != {asked.idempotency_key or ""}:
+            raise AlreadyAnswered("another resume is just answering this question")
+        self._going.update(dict.fromkeys(questions - taken, asked.idempotency_key))
+        try:
+            run = await self._start(entry, principal, asked)
+        except BaseException:
+            self._forget(questions - taken)
+            raise
+        if not isinstance(run, Run) or run.released:
+            self._forget(questions - taken)
+        return run
+
+    async def _known(self, entry: AgentEntry, principal: Principal, request: ResumeRequest) -> Run | EndedRun | None:
+        if request.idempotency_key is None:
+            return None
+        return await self._keyed.known(entry, principal, request.idempotency_key, request.request_digest)
+
+    def ended(self, run: Run) -> None:
+        """A run is over: what became of the questions it answered, the store knows."""
+        if run.request.resumes is not None:
+            self._forget(_questions(run.request))
+
+    def _forget(self, questions: Iterable[Question]) -> None:
+        for question in questions:
+            self._going.pop(question, None)
+
+
+def _questions(asked: RunRequest) -> set[Question]:
+    return {(asked.resumes or "", answer.interrupt.interrupt_id or "") for answer in asked.answers}
+
+
+async def resumed(store: Store, key: ThreadKey, request: ResumeRequest) -> RunRequest:
+    """The run that goes on: the paused one's prompt and input, and the answers.
+
+    Raises `NotFound` where nothing is paused, `AlreadyAnswered` for a question that is no longer open, `InvalidRequest`
+    for an answer to none in particular, or not one of those asked for.
+    """
+    asked = await store.interrupts(key)
+    found = [_asked(asked, reply) for reply in request.replies]
+    if len({(one.run_id, one.interrupt_id) for one in found}) < len(found):
+        raise InvalidRequest("answers: two are for one interrupt")
+    paused = found[0].run_id
+    if any(one.run_id != paused for one in found):
+        raise InvalidRequest("answers: they belong to two paused runs; answer one run at a time")
+    answers = [_checked(one, reply) for one, reply in zip(found, request.replies, strict=True)]
+    stored = await store.get_run(paused)
+    if stored is None:
+        raise NotFound("the run that paused is no longer kept")
+    again = asked_again(stored, answers)
+    again.metadata = {**again.metadata, **request.metadata}
+    again.resumes = paused
+    again.idempotency_key, again.request_digest = request.idempotency_key, request.request_digest
+    again.detached = False
+    return again
+
+
+def _asked(asked: Sequence[StoredInterrupt], reply: Reply) -> StoredInterrupt:
+    """The question a reply is for; `asked` are all of the thread, the newest run's first."""
+    if reply.interrupt_id is None:
+        still_open = [one for one in asked if one.status == "open"]
+        if len(still_open) > 1:
+            raise InvalidRequest(f"{len(still_open)} questions are open on this thread; name one by interrupt_id")
+        if still_open:
+            return still_open[0]
+        if not asked:
+            raise NotFound("nothing is paused on this thread")
+        raise _closed(asked[0])
+    named = [one for one in asked if one.interrupt_id == reply.interrupt_id]
+    for one in named:
+        if one.status == "open":
+            return one
+    if named:
+        raise _closed(named[0])
+    raise NotFound("no such question on this thread")
+
+
+def _closed(asked: StoredInterrupt) -> AlreadyAnswered:
+    said = {
+        "superseded": "a newer run on this thread took its place",
+        "expired": "it was not answered in time",
+        "claimed": "a run is just answering it",
+    }
+    return AlreadyAnswered(f"this question is no longer open: {said.get(asked.status, 'it has been answered')}")
+
+
+def _checked(asked: StoredInterrupt, reply: Reply) -> Answer:
+    """The answer, where it is one of the `options` and fits the `fields` that the agent asked for."""
+    answer = answer_to(
+        asked,
+        {"response": reply.response, "decision": reply.decision, "perform_dangling": reply.perform_dangling},
+    )
+    options, fields = answer.interrupt.options, answer.interrupt.fields
+    if options and not any(_chooses(option, reply.response) for option in options):
+        raise InvalidRequest("response: it is none of the interrupt's options")
+    if fields is not None:
+        _check_fields(fields, reply.response)
+    return answer
+
+
+def _chooses(option: Any, response: Any) -> bool:
+    """Whether a response is this option, or the `id` of an option that is an object. `1` and `true` are two things."""
+    if isinstance(option, Mapping) and not isinstance(response, Mapping):
+        option = option.get("id")
+        if option is None:
+            return False
+    return type(option) is type(response) and json_value(option) == json_value(response)
+
+
+def _check_fields(fields: Mapping[str, Any], response: Any) -> None:
+    """Raise `InvalidRequest` for a response that `fields`, a JSON Schema, does not take."""
+    try:
+        problem = input_check(fields, "response")(response)
+    except (ValueError, TypeError):
+        return  # the agent's schema is none: the person who answers cannot mend that
+    if problem:
+        raise InvalidRequest(problem)

@@ -1,0 +1,95 @@
+"""A run as the store keeps its beginning, and the request that can be read back from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agenthost.agents import Answer, RunRequest, RunStatus
+from agenthost.events import Interrupt
+from agenthost.run import Run
+from agenthost.store import Claim, NewRun, StoredInterrupt, StoredRun
+from agenthost.threads import Message, Part
+
+
+def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> NewRun:
+    """What the commit that begins `run` writes; a log that becomes durable late begins after entry `last_seq`."""
+    request, entry = run.request, run.entry
+    return NewRun(
+        run_id=run.id,
+        agent=entry.name,
+        agent_version=entry.spec.source.version,
+        principal=run.principal.id,
+        thread_id=run.thread.thread_id if run.thread else None,
+        input=_stored_input(run),
+        idempotency_key=request.idempotency_key,
+        request_digest=request.request_digest,
+        resumes=request.resumes,
+        parent=run.parent.id if run.parent else None,
+        detached=request.detached,
+        resumable=entry.info.resumable,
+        created=run.created,
+        status=status,
+        user_message=user_message(run) if request.thread_id is not None and status == "running" else None,
+        claims=[
+            Claim(request.resumes or "", answer.interrupt.interrupt_id or "", answer.stored())
+            for answer in request.answers
+        ],
+        last_seq=last_seq,
+    )
+
+
+def user_message(run: Run) -> Message | None:
+    """What the user says with this run; a resume brings an answer, not a message."""
+    request = run.request
+    if request.resumes is not None:
+        return None
+    if request.content:
+        return Message("user", request.content, run_id=run.id)
+    return Message.of("user", request.prompt)
+
+
+def _stored_input(run: Run) -> dict[str, Any]:
+    """What the run was asked, and by whom where it may have to begin again without them."""
+    request = run.request
+    stored: dict[str, Any] = {"prompt": request.prompt, "input": request.input, "metadata": dict(request.metadata)}
+    if request.content:
+        stored["content"] = [part.to_json() for part in request.content]
+    if request.detached or run.entry.info.resumable:
+        stored["caller"] = {"agents": list(run.principal.agents), "groups": list(run.principal.groups)}
+    return stored
+
+
+def asked_again(stored: StoredRun, answers: Sequence[Answer]) -> RunRequest:
+    """The request that `stored` was started with, as far as the store keeps it."""
+    given = stored.input
+    return RunRequest(
+        prompt=given["prompt"],
+        thread_id=stored.thread_id,
+        input=given.get("input"),
+        metadata=given.get("metadata") or {},
+        content=[Part.from_json(part) for part in given["content"]] if given.get("content") else None,
+        answers=answers,
+        idempotency_key=stored.idempotency_key,
+        request_digest=stored.request_digest,
+        detached=stored.detached,
+        resumes=stored.resumes,
+    )
+
+
+def question(stored: StoredInterrupt) -> Interrupt:
+    """The interrupt as the agent yielded it, with the id it got."""
+    payload = stored.payload
+    return Interrupt(
+        question=payload["question"],
+        options=payload.get("options"),
+        fields=payload.get("fields"),
+        metadata=payload.get("metadata"),
+        interrupt_id=stored.interrupt_id,
+        state=stored.state,
+    )
+
+
+def answer_to(stored: StoredInterrupt, given: Mapping[str, Any]) -> Answer:
+    """An answer, with the whole question it answers; `given` is what `Answer.stored` gave."""
+    return Answer(question(stored), given.get("response"), given.get("decision"), given.get("perform_dangling", True))

@@ -1,0 +1,255 @@
+"""`/runs` and `/resume` over a real socket: in the background, from any point on, for whom, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving import Hosted, actors, agents_toml, bearer, key
+from tests.wire import Reply, Wire, ask, request
+
+ROOT = bearer("root")
+ALICE = bearer("alice")
+BOB = bearer("bob")
+
+AGENTS = """
+import asyncio
+from agenthost import Interrupt
+
+HELD = asyncio.Event()
+
+async def counts(ctx):
+    for number in range(29):
+        yield f"{number} "
+
+async def holds(ctx):
+    yield "begun"
+    await HELD.wait()
+
+async def asks(ctx):
+    if ctx.answer is None:
+        yield Interrupt("really?", options=["yes", "no"], interrupt_id="q", state={"secret": "never sent"})
+        return
+    yield f"you said {ctx.answer.response}"
+"""
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "background.py").write_text(AGENTS)
+    text = "".join(f'[agents.{name}]\nuse = "background.py:{name}"\n' for name in ("counts", "holds", "asks"))
+    text += '[agents.one-slot]\nuse = "background.py:holds"\nconcurrency = 1\nqueue = 1\n'
+    text += key("root", more="admin = true") + key("alice") + key("bob")
+    with Hosted(agents_toml(folder, text + actors("say"), store=f"sqlite:///{folder}/store.db")) as running:
+        yield running
+
+
+def begin(host: Any, agent: str, body: dict[str, Any] | None = None, who: dict[str, str] = ALICE) -> Reply:
+    return ask(host.port, "POST", f"/agents/{agent}/runs", who, body or {"prompt": "p"})
+
+
+def state(host: Any, agent: str, run_id: str, who: dict[str, str] = ALICE) -> dict[str, Any]:
+    found: dict[str, Any] = ask(host.port, "GET", f"/agents/{agent}/runs/{run_id}", who).json
+    return found
+
+
+def read(host: Any, agent: str, run_id: str, after: int | None = None, **headers: str) -> list[tuple[str, str]]:
+    query = "" if after is None else f"?after={after}"
+    reply = ask(host.port, "GET", f"/agents/{agent}/runs/{run_id}/events{query}", {**ALICE, **headers})
+    assert reply.status == 200
+    return [("" if frame.data == "[DONE]" else frame.id, frame.data) for frame in reply.frames]
+
+
+def cancel(host: Any, agent: str, run_id: str, who: dict[str, str] = ALICE) -> Reply:
+    return ask(host.port, "POST", f"/agents/{agent}/runs/{run_id}/cancel", who)
+
+
+def test_a_run_in_the_background_says_where_it_is_and_what_came_of_it(hosted: Any) -> None:
+    reply = begin(hosted, "counts", {"prompt": "p", "thread_id": "t"})
+    run_id = reply.json["run_id"]
+    place = f"/agents/counts/runs/{run_id}"
+    assert reply.status == 202
+    assert (reply["location"], reply["content-location"]) == (place, place)
+    assert (reply["x-run-id"], reply["x-thread-id"]) == (run_id, "t")
+    assert read(hosted, "counts", run_id)[-1][1] == "[DONE]"
+    ended = state(hosted, "counts", run_id)
+    assert (ended["status"], ended["thread_id"], ended["stop_reason"]) == ("completed", "t", "complete")
+    assert ended["message"].startswith("0 1 2 ")
+
+
+def test_a_stream_that_is_cut_after_each_event_is_joined_to_the_whole(hosted: Any) -> None:
+    run_id = begin(hosted, "counts").json["run_id"]
+    whole = read(hosted, "counts", run_id)
+    assert [number for number, _data in whole[:-1]] == [str(number) for number in range(1, 31)]
+    for seen in range(31):
+        assert whole[:seen] + read(hosted, "counts", run_id, seen) == whole
+        assert whole[:seen] + read(hosted, "counts", run_id, **{"last-event-id": str(seen)}) == whole
+    assert read(hosted, "counts", run_id, 3, **{"last-event-id": "29"}) == whole[29:]
+    assert read(hosted, "counts", run_id, 1000) == [("", "[DONE]")]
+
+
+@pytest.mark.parametrize("wrong", ["-1", "x", "1e3", "9" * 30])
+def test_a_place_that_is_none_is_refused(hosted: Any, wrong: str) -> None:
+    run_id = begin(hosted, "counts").json["run_id"]
+    path = f"/agents/counts/runs/{run_id}/events"
+    assert ask(hosted.port, "GET", f"{path}?after={wrong}", ALICE).status == 422
+    assert ask(hosted.port, "GET", path, {**ALICE, "last-event-id": wrong}).status == 422
+
+
+def test_it_goes_on_without_readers_and_ends_when_it_is_cancelled(hosted: Any) -> None:
+    run_id = begin(hosted, "holds").json["run_id"]
+    with Wire(hosted.port) as leaving:
+        leaving.send(request("GET", f"/agents/holds/runs/{run_id}/events", ALICE))
+        assert leaving.head().status == 200
+    assert state(hosted, "holds", run_id)["status"] == "running"
+    assert cancel(hosted, "holds", run_id).status == 202
+    frames = read(hosted, "holds", run_id)
+    assert json.loads(frames[-2][1])["code"] == "cancelled"
+    again = cancel(hosted, "holds", run_id)
+    assert (again.status, again.json["status"]) == (202, "cancelled")
+    assert state(hosted, "holds", run_id)["error"] == {"code": "cancelled", "detail": "The run was cancelled"}
+
+
+def test_a_run_for_which_there_is_no_room_is_queued_and_one_too_many_refused(hosted: Any) -> None:
+    first, second = (begin(hosted, "one-slot").json for _ in range(2))
+    assert (first["status"], second["status"]) == ("running", "queued")
+    third = begin(hosted, "one-slot")
+    assert (third.status, third.json["code"]) == (503, "agent_overloaded")
+    assert state(hosted, "one-slot", second["run_id"])["status"] == "queued"
+    listed = ask(hosted.port, "GET", "/agents/one-slot/runs?status=queued", ALICE).json["runs"]
+    assert [run["run_id"] for run in listed] == [second["run_id"]]
+    assert cancel(hosted, "one-slot", first["run_id"]).status == 202
+    assert read(hosted, "one-slot", first["run_id"])[-1][1] == "[DONE]"
+    with Wire(hosted.port) as reading:
+        reading.send(request("GET", f"/agents/one-slot/runs/{second['run_id']}/events", ALICE))
+        assert reading.head().status == 200
+    cancel(hosted, "one-slot", second["run_id"])
+    assert json.loads(read(hosted, "one-slot", second["run_id"])[-2][1])["code"] == "cancelled"
+
+
+def test_a_run_is_its_principals_and_the_operators(hosted: Any) -> None:
+    run_id = begin(hosted, "counts").json["run_id"]
+    for path, method in ((run_id, "GET"), (f"{run_id}/events", "GET"), (f"{run_id}/cancel", "POST")):
+        assert ask(hosted.port, method, f"/agents/counts/runs/{path}", BOB).status == 404
+        assert ask(hosted.port, method, f"/agents/say/runs/{path}", ALICE).status == 404
+        assert ask(hosted.port, method, f"/agents/counts/runs/{path}", ROOT).status in {200, 202}
+    assert not ask(hosted.port, "GET", "/agents/counts/runs", BOB).json["runs"]
+
+
+def test_runs_are_listed_by_pages(hosted: Any) -> None:
+    ids = [begin(hosted, "say", {"prompt": "p", "thread_id": f"page{n % 2}"}, BOB).json["run_id"] for n in range(1)]
+    for number in range(4):
+        run_id = begin(hosted, "say", {"prompt": "p", "thread_id": f"n{number}"}, BOB).json["run_id"]
+        ids.append(run_id)
+    listed: list[str] = []
+    cursor = ""
+    while True:
+        page = ask(hosted.port, "GET", f"/agents/say/runs?limit=2{cursor}", BOB).json
+        listed += [run["run_id"] for run in page["runs"]]
+        if "next_cursor" not in page:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert listed == ids[::-1]
+    one = ask(hosted.port, "GET", "/agents/say/runs?thread_id=n2", BOB).json["runs"]
+    assert [run["run_id"] for run in one] == [ids[3]]
+    for wrong in ("status=asleep", "limit=0", "limit=201", "cursor=x"):
+        assert ask(hosted.port, "GET", f"/agents/say/runs?{wrong}", BOB).status == 422
+
+
+def test_a_run_that_is_not_recorded_is_its_one_readers(hosted: Any) -> None:
+    with Wire(hosted.port) as streaming:
+        streaming.send(request("POST", "/agents/holds/stream", ALICE, {"prompt": "p"}))
+        run_id = streaming.head()["x-run-id"]
+        assert state(hosted, "holds", run_id)["status"] == "running"
+        refused = ask(hosted.port, "GET", f"/agents/holds/runs/{run_id}/events", ALICE)
+        assert (refused.status, refused.json["code"]) == (409, "not_recorded")
+        assert cancel(hosted, "holds", run_id).status == 202
+
+
+def test_unknown_ids_are_404_and_ids_of_long_ago_410(hosted: Any) -> None:
+    for run_id in ("x", "0" * 32, "g" * 32):
+        assert ask(hosted.port, "GET", f"/agents/say/runs/{run_id}", ALICE).status == 404
+    gone = ask(hosted.port, "GET", f"/agents/say/runs/{'0123456789ab' + '0' * 20}/events", ALICE)
+    assert (gone.status, gone.json["code"]) == (410, "events_expired")
+
+
+@pytest.mark.parametrize("route", ["invoke", "stream", "runs"])
+def test_the_same_key_is_the_same_run_on_every_route(hosted: Any, route: str) -> None:
+    headers = {**ALICE, "idempotency-key": f"key of {route}"}
+    replies = [ask(hosted.port, "POST", f"/agents/counts/{one}", headers, {"prompt": "k"}) for one in (route, "invoke")]
+    assert len({reply["x-run-id"] for reply in replies}) == 1
+    other = ask(hosted.port, "POST", f"/agents/counts/{route}", headers, {"prompt": "other"})
+    assert (other.status, other.json["code"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("wrong", ["", " ", "k" * 201, "k\x7f", "schlüssel"])
+def test_a_key_that_is_none_is_refused(hosted: Any, wrong: str) -> None:
+    headers = {**ALICE, "idempotency-key": wrong}
+    for route in ("invoke", "stream", "runs"):
+        assert ask(hosted.port, "POST", f"/agents/say/{route}", headers, {"prompt": "k"}).status in {400, 422}
+
+
+def test_a_question_is_seen_listed_and_answered_once(hosted: Any) -> None:
+    paused = ask(hosted.port, "POST", "/agents/asks/invoke", ALICE, {"prompt": "p", "thread_id": "t"}).json
+    assert (paused["success"], paused["status"], paused["stop_reason"]) == (False, "paused", "interrupt")
+    (listed,) = ask(hosted.port, "GET", "/agents/asks/runs?status=paused", ALICE).json["runs"]
+    assert listed["run_id"] == paused["run_id"]
+    (question,) = state(hosted, "asks", paused["run_id"])["interrupts"]
+    assert (question["interrupt_id"], question["status"], question["options"]) == ("q", "open", ["yes", "no"])
+    assert "never sent" not in json.dumps(state(hosted, "asks", paused["run_id"]))
+    headers = {**ALICE, "idempotency-key": "the answer"}
+    body = {"thread_id": "t", "response": "yes"}
+    replies = [ask(hosted.port, "POST", "/agents/asks/resume", headers, body) for _ in range(2)]
+    assert [reply.status for reply in replies] == [200, 200]
+    assert [frame.data for frame in replies[0].frames] == [frame.data for frame in replies[1].frames]
+    assert json.loads(replies[0].frames[-2].data)["message"] == "you said yes"
+    late = ask(hosted.port, "POST", "/agents/asks/resume", ALICE, body)
+    assert (late.status, late.json["code"]) == (409, "already_answered")
+    resumed = state(hosted, "asks", replies[0]["x-run-id"])
+    assert resumed["resumes"] == paused["run_id"]
+    assert state(hosted, "asks", paused["run_id"])["resumed_by"] == resumed["run_id"]
+    assert not ask(hosted.port, "GET", "/agents/asks/runs?status=paused", ALICE).json["runs"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"thread_id": ""}, 422),
+        ({"thread_id": "none"}, 404),
+        ({"thread_id": "w", "response": "maybe"}, 422),
+        ({"thread_id": "w", "interrupt_id": "other", "response": "yes"}, 404),
+        ({"thread_id": "w", "answers": []}, 422),
+        ({"thread_id": "w", "answers": [{"response": "yes"}]}, 422),
+        ({"thread_id": "w", "response": "yes", "answers": [{"interrupt_id": "q", "response": "yes"}]}, 422),
+        ({"thread_id": "w", "answers": [{"interrupt_id": "q", "response": "yes"}] * 2}, 422),
+        ({"thread_id": "w", "answers": [{"interrupt_id": "q"}] * 101}, 422),
+        ({"thread_id": "w", "response": "yes", "decision": "x"}, 422),
+        ({"thread_id": "w", "response": "yes", "metadata": 1}, 422),
+    ],
+)
+def test_a_resume_that_answers_nothing_that_was_asked_is_refused(
+    hosted: Any, body: dict[str, Any], status: int
+) -> None:
+    ask(hosted.port, "POST", "/agents/asks/invoke", ROOT, {"prompt": "p", "thread_id": "w"})
+    assert ask(hosted.port, "POST", "/agents/asks/resume", ROOT, body).status == status
+    (question,) = ask(hosted.port, "GET", "/agents/asks/runs?status=paused", ROOT).json["runs"]
+    assert question["thread_id"] == "w"
+
+
+def test_what_was_kept_is_read_though_the_agent_does_not_serve(tmp_path: Path) -> None:
+    text = key("alice") + actors("say")
+    config = agents_toml(tmp_path, text, store=f"sqlite:///{tmp_path}/store.db")
+    with Hosted(config) as host:
+        run_id = begin(host, "say").json["run_id"]
+        whole = read(host, "say", run_id)
+    broken = key("alice") + '[agents.say]\nuse = "nowhere:nothing"\n'
+    with Hosted(agents_toml(tmp_path, broken, store=f"sqlite:///{tmp_path}/store.db")) as host:
+        assert state(host, "say", run_id)["status"] == "completed"
+        assert read(host, "say", run_id) == whole
+        assert begin(host, "say").status == 503
