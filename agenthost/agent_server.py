@@ -230,11 +230,11 @@ class _Application(FastAPI):
         else:
             await super().__call__(exchange.scope, receive, send)
 
-    async def _recorded(self, exchange: Exchange, thread_id: str, decision: dict[str, Any]) -> None:
+    async def _recorded(self, exchange: Exchange, thread_id: str, decision: Mapping[str, Any]) -> None:
         """Hand a decision to the handler; a server without one takes none (as Locus 3.0.1)."""
         if self._decision_handler is None:
             raise BadRequest("this server does not accept decisions on /resume")
-        recorded = self._decision_handler(Request(exchange.scope), exchange.caller.id, thread_id, decision)
+        recorded = self._decision_handler(Request(exchange.scope), exchange.caller.id, thread_id, dict(decision))
         if inspect.isawaitable(recorded):
             await recorded
 

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from agenthost.agents import AgentEntry, RunContext
 from agenthost.endings import Ending, ending_of, keep
 from agenthost.errors import AgentError, AgentPaused, Cancelled, HostError, RunError
-from agenthost.recording import as_store_error
+from agenthost.recording import Recorder, as_store_error
 from agenthost.run import Run
 from agenthost.starting import new_run
 from agenthost.store import Store
@@ -20,6 +21,9 @@ from agenthost.threads import ThreadKey
 
 RECORD_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between attempts to record the end of a run that the store refused; the last is repeated."""
+
+LOOK = 0.01
+"""Seconds between two looks at whether a run that begins as the host stops can be ended."""
 
 log = logging.getLogger("agenthost.runs")
 
@@ -34,6 +38,8 @@ class Finisher:
         self._tasks: set[asyncio.Task[None]] = set()
         self.unrecorded: dict[str, Run] = {}
         """Runs that have ended for their readers, and not yet in the store."""
+        self.beginning: set[Run] = set()
+        """Runs whose start is being written; where nobody wants them any more by then, they are ended at once."""
 
     async def end(self, run: Run, ctx: RunContext | None) -> None:
         """Write the one terminal event, commit it, show it, complete `done`. The first caller does it."""
@@ -87,13 +93,19 @@ class Finisher:
 
     async def _commit_whole(self, run: Run, ctx: RunContext | None, ending: Ending) -> None:
         """A run that was not recorded is, from where it pauses: of its log there are the questions alone."""
-        begun = self._store.start_run(new_run(run, last_seq=run.log.visible))
+        begun = asyncio.ensure_future(self._store.start_run(new_run(run, last_seq=run.log.visible)))
         ended = self._store.end_run(keep(run, ctx, ending, run.log.hidden))
-        await asyncio.gather(begun, ended)
+        _begun, refused = await asyncio.gather(begun, ended, return_exceptions=True)
+        if refused is not None:
+            if begun.exception() is None:  # it is in the store now, and is to end there
+                run.recorder = Recorder(self._store, run.id, run.epoch, run.log, run.cancel)
+            raise refused
 
     async def _record_late(self, run: Run, ending: Ending) -> None:
         """Record a run whose readers know how it ended, as soon as the store takes it."""
         end = keep(run, None, ending, ())
+        if not run.recorded:  # nothing of its log is there for the rest to follow
+            end = replace(end, entries=())
         attempt = 0
         while True:
             await asyncio.sleep(RECORD_AGAIN[min(attempt, len(RECORD_AGAIN) - 1)])
@@ -116,12 +128,13 @@ class Finisher:
         self._spawn(self.end(run, None))
 
     def task_ended(self, run: Run) -> None:
-        """The run's task is over, however: what it held is free."""
+        """The run's task is over, however: what it held is free once its end is written, and not before."""
         if not run.agent_ended:
             run.agent_ended = True  # cancelled before its first step
             self._spawn(self.end(run, None))
         run.cancel_timers()
-        self._ended(run)
+        if run.outcome_known is not None:
+            self._ended(run)
         if run.stuck:
             self._count_stuck(run.entry, -1)
 
@@ -132,6 +145,9 @@ class Finisher:
 
     async def settled(self, seconds: float) -> None:
         """Wait for the ends that are being written, at most so long; what the store still refuses is given up."""
+        given_up = time.monotonic() + seconds
+        while self.beginning and time.monotonic() < given_up:  # noqa: ASYNC110 - once, so that no start pays for an event
+            await asyncio.sleep(LOOK)
         if self._tasks:
             _done, late = await asyncio.wait(tuple(self._tasks), timeout=seconds)
             for task in late:

@@ -68,7 +68,8 @@ class KeyedRuns:
 
     def _begun(self, key: Key, done: asyncio.Task[Run | EndedRun]) -> None:
         """Keep the key while its run is going; one that was refused, or had ended, is looked up again."""
-        if done.cancelled() or done.exception() is not None or not isinstance(done.result(), Run):
+        refused = done.cancelled() or done.exception() is not None
+        if refused or not isinstance(run := done.result(), Run) or run.released:
             self._firsts.pop(key, None)
 
     async def _find_or_start(self, entry: AgentEntry, principal: Principal, request: RunRequest) -> Run | EndedRun:

@@ -103,7 +103,7 @@ class Recorder:
             raise self._failure
 
     async def settle(self) -> None:
-        """Wait for the append under way; what is still to write (`RunLog.hidden`) is for the commit that ends the run."""
+        """Wait for the append under way; what is still to write (`RunLog.hidden`) is for the commit of the end."""
         self._settling = True
         self._log.on_sleep = None
         if self._timer is not None:

@@ -38,6 +38,8 @@ class ResumeRequest:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     request_digest: str | None = None
+    decide: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
+    """Told of each reply's decision, once it is certain that nobody else answers, and before the run begins."""
 
 
 Question = tuple[str, str]
@@ -58,7 +60,8 @@ class Resumes:
     async def start(self, entry: AgentEntry, principal: Principal, request: ResumeRequest) -> Run | EndedRun:
         """Go on with a paused thread in a new run.
 
-        Raises what `resumed` and starting a run raise; whoever comes second with an answer gets `AlreadyAnswered`.
+        Raises what `resumed`, `request.decide` and starting a run raise; whoever comes second with an answer gets
+        `AlreadyAnswered`.
         """
         known = await self._known(entry, principal, request)
         if known is not None:
@@ -76,6 +79,10 @@ class Resumes:
             raise AlreadyAnswered("another resume is just answering this question")
         self._going.update(dict.fromkeys(questions - taken, asked.idempotency_key))
         try:
+            if not taken and request.decide is not None:
+                for reply in request.replies:
+                    if reply.decision is not None:
+                        await request.decide(reply.decision)
             run = await self._start(entry, principal, asked)
         except BaseException:
             self._forget(questions - taken)

@@ -95,7 +95,7 @@ class Run:
         self.children: set[Run] = set()
         named = request.thread_id
         self.thread = None if named is None else ThreadKey(principal.id, entry.name, named)
-        self.log = RunLog(durable=self.thread is not None or self.detached)
+        self.log = RunLog(durable=self.recorded)
         self.fold_only = False  # nobody reads its events: its caller waits for the result
         self.outcome = Outcome()
         self.recorder: Recorder | None = None
@@ -124,6 +124,11 @@ class Run:
     def detached(self) -> bool:
         """Whether it goes on without readers."""
         return self.request.detached or self.request.idempotency_key is not None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the store is given all of its log; of other runs it has the questions, where they pause with some."""
+        return self.request.thread_id is not None or self.detached
 
     def read(self, after: int = 0) -> Reader:
         """Start reading the log after entry `after`; close the reader when done."""

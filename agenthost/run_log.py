@@ -46,6 +46,7 @@ class RunLog:
         "_held",
         "_room",
         "_sleepers",
+        "abandoned",
         "closed",
         "durable",
         "last",
@@ -57,6 +58,8 @@ class RunLog:
         """`last` is the newest entry where the log goes on from what the store has."""
         self.durable = durable
         self.closed = False
+        self.abandoned = False
+        """Whether it is closed without an end: its run goes on elsewhere."""
         self.last = last
         """Seq of the newest entry."""
         self.visible = last
@@ -136,6 +139,11 @@ class RunLog:
         """The last visible entry is the last one there will be."""
         self.closed = True
         self.wake()
+
+    def abandon(self) -> None:
+        """Nothing more will be said here: its run has not ended, but begins on another host."""
+        self.abandoned = True
+        self.close()
 
     def wake(self) -> None:
         """Wake every reader that sleeps."""
@@ -262,6 +270,11 @@ class Reader:
             raise StoreError("the rest of this run's log is no longer in the store")
         self.seq = entries[-1].seq
         return entries
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether this is no end: the run goes on elsewhere, and so should its reader."""
+        return self._log.abandoned
 
     @property
     def at_end(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from agenthost.admission import RETRY_AFTER, Admission
-from agenthost.agents import AgentEntry, Answer, RunContext, RunRequest
+from agenthost.agents import AgentEntry, Answer, RunContext, RunRequest, RunResult
 from agenthost.auth import Principal
 from agenthost.calls import Lookup, call
 from agenthost.contained_tasks import inside_an_agent
@@ -177,6 +177,7 @@ class Runs:
         """
         epoch = stored.epoch if stored.status == "queued" else stored.epoch + 1
         request = asked_again(stored, answers)
+        request.detached = True  # those who read it are gone; it is not for them that it goes on
         run = Run(entry, principal, request, None, self.store.read_events, self._finisher.end_without_agent)
         run.take_over(stored)
         self._wait_for_turn(run, asyncio.ensure_future(self._admit(run, promised=True)), epoch)
@@ -192,7 +193,10 @@ class Runs:
             await admitted
         except BaseException as refused:  # noqa: BLE001 - also a cancel: it has been promised, so it ends by a word
             run.unadmitted = True
-            await self._end_unbegun(run, refused)
+            if isinstance(refused, HostStopping):
+                self._leave_queued(run)
+            else:
+                await self._end_unbegun(run, refused)
             return
         try:
             self._still_wanted(run)
@@ -208,6 +212,12 @@ class Runs:
             run.log.add(entry)
             run.recorder.add(entry)
         self._begin(run, before.messages, before.state)
+
+    def _leave_queued(self, run: Run) -> None:
+        """Let go of a run that has not begun: the next host on this store begins it. Its readers are cut off."""
+        run.log.abandon()
+        self._release(run)
+        run.finish(RunResult(run.id, "queued", "", HostStopping.code))
 
     async def _end_unbegun(self, run: Run, refused: BaseException) -> None:
         run.error = run.error or _as_unbegun(refused)
@@ -267,11 +277,14 @@ class Runs:
             return None
         beginning = self.store.start_run(new_run(run))
         run.recorder = Recorder(self.store, run.id, run.epoch, run.log, run.cancel)  # there is an end to be written
+        self._finisher.beginning.add(run)
         try:
             return await beginning
         except Exception:
             run.recorder = None
             raise
+        finally:
+            self._finisher.beginning.discard(run)
 
     def _begin(self, run: Run, history: Sequence[Message], state: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()

@@ -62,7 +62,8 @@ async def pump(reader: Reader, write: Write, render: Callable[[Entry], bytes] = 
     """Write the log to a client, from the reader's place to the end; returns when the log is closed and written.
 
     Never waits to fill a write. A write that is not taken for `STALLED` seconds closes the reader, as if the client had
-    left; the connection is for the server to end. Cancelled by cancelling the task; closing the reader is the caller's.
+    left; the connection is for the server to end. The reply stays without an end where the next host begins
+    the run. Cancelled by cancelling the task; closing the reader is the caller's.
     """
     heart = _Heart(reader)
     try:
@@ -82,6 +83,8 @@ async def pump(reader: Reader, write: Write, render: Callable[[Entry], bytes] = 
                 heart.writing = None
             else:
                 await reader.news()
+        if reader.abandoned:
+            return  # an end would say that there is no more; a reader that is cut off asks the next host
         heart.writing = 0.0
         await write(b"".join(map(render, entries)) + END, False)
     finally:

@@ -68,7 +68,7 @@ class Watchdog(Collector):
 
     def _watch(self) -> None:
         looked = time.monotonic()
-        while not self._ended.wait(LOOK):
+        while not self._ended.wait(LOOK) and not self._loop.is_closed():
             now = time.monotonic()
             late, looked = now - looked - LOOK, now
             try:

@@ -12,6 +12,7 @@ from agenthost import (
     Artifact,
     Custom,
     Event,
+    Interrupt,
     Message,
     ModelChunk,
     Result,
@@ -145,6 +146,16 @@ async def quit_process(_ctx: RunContext) -> AsyncIterator[str]:
 async def gives_up(ctx: RunContext) -> Result:
     """Ends for the reason that its prompt names."""
     return Result("as far as I got", reason=ctx.prompt)
+
+
+async def asks(ctx: RunContext) -> AsyncIterator[Any]:
+    """Asks one question, or as many as its input says, and says what it was answered."""
+    if ctx.answers:
+        yield ctx.prompt + ": " + ", ".join(f"{one.interrupt.interrupt_id} {one.response}" for one in ctx.answers)
+        return
+    yield "let me ask"
+    for number in range(ctx.input or 1):
+        yield Interrupt("really?", options=["yes", "no"], interrupt_id=f"q{number}", state={"key": SECRET})
 
 
 class Structured:

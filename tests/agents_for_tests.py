@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from agenthost.agents import AgentSource, AgentSpec, RunContext, RunRequest
@@ -228,3 +230,16 @@ async def said(host: Host, name: str = "t", agent: str = "agent") -> list[tuple[
     """What Ann's thread holds: role, text and status of each message."""
     stored = await host.store.get_thread(ThreadKey("ann", agent, name))
     return [(message.role, message.text, message.status) for message in stored.messages] if stored else []
+
+
+@contextmanager
+def refusing(path: Path, *changes: str) -> Iterator[None]:
+    """Have the file refuse these changes (`INSERT ON events`) within `with`, as a disk does that is full."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        for place, change in enumerate(changes):
+            file.execute(f"CREATE TRIGGER refuse{place} BEFORE {change} BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        try:
+            yield
+        finally:
+            for place in range(len(changes)):
+                file.execute(f"DROP TRIGGER refuse{place}")

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from agenthost.agents import RunContext, RunRequest
+from agenthost.emitting import emitter
+from agenthost.encoding import encode_event
 from agenthost.events import Done, Error, Interrupt, ModelChunk, Result, Think, ToolComplete, ToolStart, Usage
+from agenthost.run import Run
 from tests.agents_for_tests import (
     events,
     hosting,
@@ -216,5 +219,50 @@ def test_a_run_says_no_more_than_one_event_and_one_row_can_hold(monkeypatch: pyt
             found = await told(host)
             assert (kinds(found)[-1], found[-1]["code"]) == ("error", "bad_event")
             assert len(found) < 60
+
+    asyncio.run(main())
+
+
+def test_an_agents_events_are_numbered_after_those_that_its_log_has() -> None:
+    class Again:
+        resumable = True
+
+        async def run(self, ctx: RunContext) -> AsyncIterator[Any]:
+            yield "one"
+            yield Result("two")
+
+    async def main() -> None:
+        async with hosting(Again()) as host:
+            run = await started(host, RunRequest("hello", detached=True))
+            assert [event["id"] for event in await events(run)] == [1, 2]
+            stored = await host.store.get_run(run.id)
+            assert stored is not None
+            taken = Run(run.entry, run.principal, run.request, None, host.store.read_events, lambda _run: None)
+            taken.take_over(stored)
+            emit = emitter(taken, {})
+            for seq in (1, 2):
+                emit(encode_event(seq, f"{seq}"))
+            assert [entry.seq for entry in taken.log.hidden] == [3, 4]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_nothing_follows_a_question_but_another(recorded: bool) -> None:
+    said: list[str] = []
+
+    async def goes_on(ctx: RunContext) -> AsyncIterator[Any]:
+        yield "before"
+        yield Interrupt("one?", interrupt_id="a")
+        said.append("between")
+        yield Interrupt("two?", interrupt_id="b")
+        yield "after"
+        said.append("after")
+
+    async def main() -> None:
+        async with hosting(goes_on) as host:
+            found = await told(host, thread() if recorded else "hello")
+            assert kinds(found) == ["model_chunk", "interrupt", "interrupt"]
+            assert said == ["between"]
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""One run for each idempotency key: while it starts, goes and has ended, in this host and in the next one on its file."""
+"""One run for each idempotency key: while it starts, goes and has ended, in this host and in the next on its file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ from tests.agents_for_tests import (
     events,
     hosting,
     idle,
-    kinds,
     lose,
     said,
     served,

@@ -8,13 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agenthost.agents import RunContext
-from agenthost.errors import (
-    StoreError,
-)
+from agenthost.errors import StoreError
+from agenthost.events import Interrupt
 from tests.agents_for_tests import (
     Held,
     events,
@@ -269,4 +269,31 @@ def test_an_append_that_fails_while_the_run_ends_is_the_runs_end(tmp_path: Path)
             assert kinds(await told(host, thread()))[-1] == "done"
             await idle(host)
 
+    asyncio.run(main())
+
+
+def test_a_question_is_written_with_the_end_of_its_run_and_not_before(tmp_path: Path) -> None:
+    async def asks(ctx: RunContext) -> AsyncIterator[Any]:
+        yield "let me ask"
+        yield Interrupt("really?")
+        await go.wait()
+
+    async def main() -> None:
+        nonlocal go
+        go = asyncio.Event()
+        async with hosting(asks, store=f"sqlite:///{tmp_path}/store.db") as host:
+            run = await started(host, thread())
+            reader = run.read()
+            await until(lambda: run.log.visible == 1)
+            for _ in range(30):
+                await asyncio.sleep(0.02)  # longer than an entry stays unwritten
+                reader.news()
+            assert (run.log.last, run.log.visible) == (2, 1)
+            assert [entry.type for entry in await host.store.read_events(run.id, 0, 9)] == ["model_chunk"]
+            go.set()
+            assert kinds(await events(run)) == ["model_chunk", "interrupt"]
+            assert [entry.type for entry in await host.store.read_events(run.id, 0, 9)] == ["model_chunk", "interrupt"]
+            reader.close()
+
+    go: asyncio.Event
     asyncio.run(main())

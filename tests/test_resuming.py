@@ -280,9 +280,7 @@ def test_answers_are_for_one_run_and_each_for_another_question() -> None:
             assert await questions(host) == {"a0": "answered", "b0": "open", "a1": "open", "b1": "open"}
             with pytest.raises(InvalidRequest) as refused:
                 await resumed(host, Reply("b0"), Reply("b1"))
-            assert refused.value.message == (
-                "answers: they belong to two paused runs; answer one run at a time"
-            )
+            assert refused.value.message == ("answers: they belong to two paused runs; answer one run at a time")
             await within((await resumed(host, Reply("b0"))).result())
 
     asyncio.run(main())
@@ -390,8 +388,8 @@ class Counts(Asks):
     """Counts how often it was answered, and takes its time."""
 
     async def run(self, ctx: RunContext) -> AsyncIterator[Any]:
-        async for said in super().run(ctx):
-            yield said
+        async for event in super().run(ctx):
+            yield event
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -641,8 +639,8 @@ def test_a_second_answer_never_ends_the_run_that_answers(policy: Any) -> None:
         if not ctx.answers:
             yield Interrupt("really?", interrupt_id="q")
             return
-        async for said in held.run(ctx):
-            yield said
+        async for word in held.run(ctx):
+            yield word
 
     async def main() -> None:
         async with hosting(served(asks, on_busy_thread=policy)) as host:

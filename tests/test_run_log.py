@@ -302,3 +302,74 @@ def test_a_reader_leaves_once() -> None:
     reader.close()
     reader.close()
     assert left == [1]
+
+
+def test_questions_that_nobody_may_see_are_forgotten_and_nothing_else() -> None:
+    for durable in (False, True):
+        log = RunLog(durable=durable)
+        reader = reader_of(log)
+        log.add(entry(1))
+        log.become_durable()
+        log.show(1)
+        for seq in (2, 3):
+            log.add(Entry(seq, "interrupt", b"{}"))
+        assert seqs(log.hidden) == [2, 3]
+        assert seqs(reader.take()) == [1]
+        log.forget_questions()
+        log.forget_questions()
+        assert (log.last, log.visible, seqs(log.hidden)) == (1, 1, [])
+        log.add(entry(2))
+        log.show(2)
+        log.forget_questions()
+        assert seqs(reader.take()) == [2]
+
+
+def test_a_question_that_is_shown_is_not_forgotten() -> None:
+    log = RunLog(durable=True)
+    log.add(Entry(1, "interrupt", b"{}"))
+    log.show(1)
+    log.forget_questions()
+    assert seqs(reader_of(log).take()) == [1]
+
+
+def test_a_log_that_turns_durable_shows_what_was_said_and_hides_what_comes() -> None:
+    log = RunLog(durable=False)
+    for seq in (1, 2):
+        log.add(entry(seq))
+    log.become_durable()
+    log.become_durable()
+    log.add(entry(3))
+    one, two = reader_of(log), reader_of(log, after=1)
+    assert (seqs(one.take()), seqs(two.take()), seqs(log.hidden)) == ([1, 2], [2], [3])
+    log.show(3)
+    log.close()
+    assert (seqs(one.take()), one.at_end) == ([3], True)
+
+
+def test_an_ended_log_is_in_the_store_alone() -> None:
+    async def main() -> None:
+        stored = Stored()
+        stored.entries = [entry(seq) for seq in (1, 2, 3)]
+        reader = reader_of(RunLog.ended(3), stored, after=1)
+        assert (reader.take(), reader.at_end) == (None, False)
+        assert seqs(await reader.take_stored()) == [2, 3]
+        assert (reader.take(), reader.at_end) == ([], True)
+        past = reader_of(RunLog.ended(3), stored, after=9)
+        assert (past.take(), past.at_end) == ([], True)
+        with pytest.raises(StoreError):
+            await reader_of(RunLog.ended(5), stored, after=3).take_stored()
+
+    asyncio.run(main())
+
+
+def test_a_log_that_is_abandoned_is_closed_without_an_end() -> None:
+    async def main() -> None:
+        log = RunLog(durable=True)
+        reader = reader_of(log)
+        news = reader.news()
+        assert not reader.abandoned
+        log.abandon()
+        assert news.done()
+        assert (reader.take(), reader.at_end, reader.abandoned) == ([], True, True)
+
+    asyncio.run(main())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,14 @@ from hypothesis import strategies as st
 
 from agenthost import runs as engine
 from agenthost.agents import RunContext, RunRequest
+from agenthost.auth import Principal
 from agenthost.errors import (
     AgentNotReady,
     AgentOverloaded,
     Cancelled,
     HostStopping,
     InvalidRequest,
+    NotFound,
     RunError,
     ThreadBusy,
 )
@@ -31,10 +36,12 @@ from agenthost.run import CANCEL_AGAIN, TERMINAL_AFTER, Run
 from agenthost.threads import ThreadKey
 from tests.agents_for_tests import (
     ANN,
+    BOB,
     PATIENCE,
     SECRET,
     Deaf,
     Held,
+    asked,
     events,
     hosting,
     idle,
@@ -450,3 +457,321 @@ def test_the_numbers_of_this_module_are_those_of_the_design() -> None:
     assert engine.DEADLINES < TERMINAL_AFTER == 0.5
     assert CANCEL_AGAIN == 2.0
     assert isinstance(Run.__slots__, tuple)
+
+
+# ── in the background ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def background(prompt: str = "hello", thread_id: str | None = None) -> RunRequest:
+    """What asks for a detached run."""
+    return RunRequest(prompt, thread_id=thread_id, detached=True)
+
+
+@pytest.fixture(params=["in memory", "on a file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "memory:" if request.param == "in memory" else f"sqlite:///{tmp_path}/store.db"
+
+
+async def found(host: Host, run_id: str, *, agent: str = "agent", caller: Principal = ANN) -> Any:
+    return await within(host.runs.find(host.entries[agent], caller, run_id))
+
+
+def test_a_detached_run_goes_on_where_its_caller_gives_up(store: str) -> None:
+    async def main() -> None:
+        async with hosting(speaks, store=store) as host:
+            for turns in range(8):
+                leaving = asyncio.create_task(asked(host, background(f"prompt {turns}")))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                leaving.cancel()
+                await asyncio.wait((leaving,))
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    page = await host.store.list_runs("agent", "ann", status="completed", limit=20)
+                    if len(page.items) >= 7:
+                        break
+                    await asyncio.sleep(0.01)
+            await idle(host)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("full", ["slots", "thread"])
+def test_a_detached_run_that_has_to_wait_is_queued_and_begins_in_its_turn(store: str, full: str) -> None:
+    held = Held()
+
+    async def recalls(ctx: RunContext) -> AsyncIterator[str]:
+        if ctx.prompt == "first":
+            async for word in held.run(ctx):
+                yield word
+        else:
+            yield "|".join(message.text for message in ctx.messages)
+
+    async def main() -> None:
+        spec = served(recalls, concurrency=1 if full == "slots" else 9, on_busy_thread="queue")
+        async with hosting(spec, store=store) as host:
+            first = await started(host, background("first", "t"))
+            second = await started(host, background("second", "t" if full == "thread" else "u"))
+            third = await started(host, background("third", "t" if full == "thread" else "u"))
+            assert [run.status for run in (first, second, third)] == ["running", "queued", "queued"]
+            for run in (second, third):
+                assert await found(host, run.id) is run
+                kept = await host.store.get_run(run.id)
+                assert kept is not None
+                assert (kept.status, kept.ended) == ("queued", None)
+            reading = asyncio.create_task(events(third))
+            held.go.set()
+            earlier = "first|begun ended|" if full == "thread" else ""
+            assert (await within(second.result())).message == f"{earlier}second"
+            assert (await reading)[-1]["message"] == f"{earlier}second|{earlier}second|third"
+            assert [second.status, third.status] == ["completed", "completed"]
+            await idle(host)
+
+    asyncio.run(main())
+
+
+def test_a_detached_run_on_a_busy_thread_is_refused_where_the_agent_says_so(store: str) -> None:
+    held = Held()
+
+    async def main() -> None:
+        async with hosting(served(held, on_busy_thread="reject"), store=store) as host:
+            first = await started(host, background("first", "t"))
+            with pytest.raises(ThreadBusy):
+                await asked(host, background("second", "t"))
+            page = await host.store.list_runs("agent", "ann", limit=10)
+            assert [run.run_id for run in page.items] == [first.id]
+            held.go.set()
+            await within(first.result())
+            await idle(host)
+
+    asyncio.run(main())
+
+
+def test_a_newer_run_sends_away_those_that_wait_for_its_thread(store: str) -> None:
+    held = Held()
+
+    async def main() -> None:
+        async with hosting(served(held, on_busy_thread="cancel-running"), store=store) as host:
+            runs = [await started(host, background(f"{n}", "t")) for n in range(3)]
+            held.go.set()
+            await within(runs[-1].result())
+            await idle(host)
+            ends = [await found(host, run.id) for run in runs]
+            assert [end.status for end in ends] == ["cancelled", "cancelled", "completed"]
+            assert [kinds(await events(end))[-1] for end in ends] == ["error", "error", "done"]
+
+    asyncio.run(main())
+
+
+def test_a_queued_run_that_is_cancelled_ends_and_never_begins(store: str) -> None:
+    held = Held()
+
+    async def main() -> None:
+        async with hosting(served(held, concurrency=1), store=store) as host:
+            first = await started(host, background("first"))
+            second = await started(host, background("second", "t"))
+            reading = asyncio.create_task(events(second))
+            second.cancel(Cancelled("by a test"))
+            assert [event["code"] for event in await reading] == ["cancelled"]
+            with pytest.raises(Cancelled):
+                await within(second.result())
+            assert (await found(host, second.id)).status == "cancelled"
+            held.go.set()
+            await within(first.result())
+            assert await said(host) == [], "it never came to speak"
+            await idle(host)
+
+    asyncio.run(main())
+
+
+def test_a_host_that_stops_leaves_the_runs_that_wait_to_the_next_one(tmp_path: Path) -> None:
+    held = Held()
+
+    async def main() -> None:
+        async with hosting(served(held, concurrency=1), store=f"sqlite:///{tmp_path}/store.db") as host:
+            first = await started(host, background("first"))
+            second = await started(host, background("second"))
+            third = await started(host, RunRequest("third", idempotency_key="k", request_digest="d", detached=True))
+            reader = second.read()
+            news = reader.news()
+            stopping = asyncio.create_task(host.runs.stop(drain=20))
+            await within(news)
+            assert (reader.take(), reader.at_end, reader.abandoned) == ([], True, True), "it has not ended"
+            reader.close()
+            held.go.set()
+            await within(stopping)
+            assert (await first.result()).status == "completed"
+            await idle(host)
+        async with hosting(speaks, store=f"sqlite:///{tmp_path}/store.db") as after:
+            async with asyncio.timeout(PATIENCE):
+                for run in (second, third):
+                    while (await after.store.get_run(run.id)).ended is None:  # type: ignore[union-attr]
+                        await asyncio.sleep(0.01)
+            assert [(await (await found(after, run.id)).result()).message for run in (second, third)] == [
+                "hello second",
+                "hello third",
+            ]
+            late = await asked(after, RunRequest("third", idempotency_key="k", request_digest="d"))
+            assert late.id == third.id
+            await idle(after)
+
+    asyncio.run(main())
+
+
+def test_a_run_that_waits_for_longer_than_its_agents_timeout_still_begins() -> None:
+    async def agent(ctx: RunContext) -> AsyncIterator[str]:
+        if ctx.prompt == "first":
+            try:
+                await asyncio.sleep(0.7)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.3)  # it does not hear at once
+        yield "done"
+
+    async def main() -> None:
+        async with hosting(served(agent, concurrency=1, timeout=0.3)) as host:
+            await started(host, background("first"))
+            second = await started(host, background("second"))
+            assert second.status == "queued"
+            assert (await within(second.result())).message == "done"
+            await idle(host)
+
+    asyncio.run(main())
+
+
+def test_a_run_is_found_by_its_owner_and_by_operators_while_it_goes_and_after(store: str) -> None:
+    held = Held()
+    admin = Principal("root", agents=("*",), admin=True)
+
+    async def main() -> None:
+        async with hosting(served(held), served(speaks, "other"), store=store) as host:
+            run = await started(host, background())
+            for _ in range(2):
+                for caller in (ANN, admin):
+                    assert (await found(host, run.id, caller=caller)).id == run.id
+                for options in ({"caller": BOB}, {"agent": "other"}, {"agent": "other", "caller": admin}):
+                    with pytest.raises(NotFound) as missing:
+                        await found(host, run.id, **options)  # type: ignore[arg-type]  # one of each
+                    assert missing.value.message == "no such run"
+                held.go.set()
+                await within(run.result())
+                await idle(host)
+            with pytest.raises(NotFound):
+                await found(host, "0" * 32)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [10, 100_000], ids=["all in memory", "most in the store"])
+def test_a_stream_that_is_cut_after_each_event_and_joined_is_the_whole_live_and_after_the_end(
+    store: str, size: int
+) -> None:
+    """30 events; with 100 kB each, a log keeps the newest few in memory."""
+    held = Held()
+
+    async def agent(ctx: RunContext) -> AsyncIterator[str]:
+        for number in range(27):
+            yield f"{number}" + "x" * size
+        async for word in held.run(ctx):
+            yield word
+
+    async def first(run: Any, after: int, count: int) -> list[dict[str, Any]]:
+        """The next `count` events, as a reader that then leaves."""
+        reader, taken = run.read(after), []
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while len(taken) < count:
+                    entries = reader.take()
+                    if entries is None:
+                        entries = await reader.take_stored()
+                    taken += entries
+                    if not entries:
+                        await reader.news()
+        finally:
+            reader.close()
+        return [{"id": entry.seq, **json.loads(entry.data)} for entry in taken[:count]]
+
+    async def main() -> None:
+        async with hosting(agent, store=store) as host:
+            run = await started(host, background())
+            await within(held.begun.wait())
+            live = [await first(run, 0, seen) for seen in range(29)]
+            assert (run.log._base > 0) is (size > 10)
+            rest = [asyncio.create_task(events(run, seen)) for seen in range(29)]
+            await asyncio.sleep(0)
+            held.go.set()
+            joined = [before + await after for before, after in zip(live, rest, strict=True)]
+            await idle(host)
+            ended = await found(host, run.id)
+            whole = await events(ended)
+            assert [event["id"] for event in whole] == list(range(1, 31))
+            assert all(one == whole for one in joined)
+            for seen in range(31):
+                assert await first(ended, 0, seen) + await events(ended, seen) == whole
+
+    asyncio.run(main())
+
+
+def test_many_readers_of_one_run_see_the_same_whenever_they_come(store: str) -> None:
+    async def agent(ctx: RunContext) -> AsyncIterator[str]:
+        for number in range(200):
+            yield f"{number} "
+            if number % 10 == 0:
+                await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        async with hosting(agent, store=store) as host:
+            run = await started(host, background())
+            reading = []
+            for _ in range(30):
+                reading.append(asyncio.create_task(events(run)))
+                await asyncio.sleep(0.001)
+            bodies = await asyncio.gather(*reading)
+            assert len(bodies[0]) == 201
+            assert all(body == bodies[0] for body in bodies)
+
+    asyncio.run(main())
+
+
+def test_a_reader_past_the_end_of_a_run_that_goes_waits_for_its_end(store: str) -> None:
+    held = Held()
+
+    async def main() -> None:
+        async with hosting(held, store=store) as host:
+            run = await started(host, background())
+            past = asyncio.create_task(events(run, 99))
+            at_end = asyncio.create_task(events(run, 1))
+            await until(lambda: run.log.visible == 1)
+            held.go.set()
+            assert kinds(await at_end) == ["model_chunk", "done"]
+            assert await past == []
+
+    asyncio.run(main())
+
+
+def test_a_start_that_the_host_stopped_is_ended_in_the_store(tmp_path: Path) -> None:
+    """The stop comes while the start is being written."""
+    path = tmp_path / "store.db"
+
+    async def main() -> None:
+        async with hosting(speaks, store=f"sqlite:///{path}") as host:
+            with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                starting = [
+                    asyncio.create_task(asked(host, request))
+                    for request in (
+                        thread(),
+                        background(),
+                        RunRequest("x", idempotency_key="k", request_digest="d"),
+                    )
+                ]
+                await asyncio.sleep(0.1)  # the writer is asked, and waits for the lock
+                stopping = asyncio.create_task(host.stop(drain=0.0))
+                await asyncio.sleep(0.05)
+                other.execute("ROLLBACK")
+            await within(stopping)
+            ends = await asyncio.gather(*starting, return_exceptions=True)
+            assert all(isinstance(end, Run | HostStopping | AgentNotReady) for end in ends), ends
+        with closing(sqlite3.connect(path)) as file:
+            assert file.execute("SELECT count(*) FROM runs WHERE ended IS NULL").fetchall() == [(0,)]
+
+    asyncio.run(main())

@@ -96,5 +96,6 @@ class Chat:
         self._asked = []
         with suppress(CallFailed, KeyboardInterrupt):
             if told.run_id is not None:
+                self._client.cancel(self._name, told.run_id)  # an interrupt may fall where the client cannot see it
                 self._client.wait(self._name, told.run_id)  # until then the thread takes no other run
             self._asked = self._left_open()  # a cancelled answer may be wanted again

@@ -128,15 +128,18 @@ def of_store(look: StoreLook) -> Iterator[Finding]:
             log = f", and {size(look.file.log_size)} in its log" if look.file.log_size else ""
             facts = {"path": path, "bytes": look.file.size, "log_bytes": look.file.log_size}
             yield Finding("store", "ok", f"{path}, {size(look.file.size)}{log}", facts=facts)
-        yield of_file(path, look.file)
+        yield of_file(path, look.file, ours=look.version is not None)
     if look.folder is not None:
         yield from of_folder(str(look.path.parent), look.folder)
     yield of_holder(look.holder)
     yield from _of_database(look)
 
 
-def of_file(path: str, file: StoreFile, user: int | None = None) -> Finding:
-    """Who may read and write the file; `user` is the uid that asks, else this process's."""
+def of_file(path: str, file: StoreFile, user: int | None = None, *, ours: bool = True) -> Finding:
+    """Who may read and write the file; `user` is the uid that asks, else this process's.
+
+    Who may read what is not known to be `ours` is its own program's business.
+    """
     asking = os.geteuid() if user is None else user
     owner, quoted = _user(file.owner), shlex.quote(path)
     facts = {"mode": f"{file.mode:04o}", "owner": owner, "writable": file.writable}
@@ -144,7 +147,7 @@ def of_file(path: str, file: StoreFile, user: int | None = None) -> Finding:
     if not file.writable:
         hint = f"run as {owner}, or make it writable for the host's user"
         return Finding("store file", "problem", f"{said}: {_user(asking)} may not write to it", hint, facts)
-    if file.mode & 0o077:
+    if ours and file.mode & 0o077:
         said += ": others than its owner may open it, and what was said to agents is in it"
         return Finding("store file", "warning", said, f"chmod 600 {quoted}*", facts)
     if asking not in {file.owner, 0}:

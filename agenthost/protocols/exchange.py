@@ -82,7 +82,7 @@ class Exchange:
         """How a log entry looks on this server's streams."""
         self.prepare: Callable[[Exchange, Any], Awaitable[Any]] | None = None
         """What a server does to a `RunRequest` or `ResumeRequest` before it runs: adds metadata it vouches for."""
-        self.decide: Callable[[Exchange, str, dict[str, Any]], Awaitable[None]] | None = None
+        self.decide: Callable[[Exchange, str, Mapping[str, Any]], Awaitable[None]] | None = None
         """What a server does with a decision that comes with a resume, given the thread's id."""
 
     @property

@@ -78,6 +78,8 @@ async def answer_invoke(exchange: Exchange, request: RunRequest, receive: Receiv
         try:
             headers = exchange.run_headers(run)
             result = await run.result()
+            if result.status == "paused":  # which may have given the run its thread
+                headers = exchange.run_headers(run)
         finally:
             run.leave()
     if watch.gone:

@@ -194,7 +194,7 @@ def _interrupt(asked: StoredInterrupt) -> dict[str, Any]:
 def idempotency_key(raw: bytes) -> str:
     """The key of an `Idempotency-Key` header: 1 to 200 visible ASCII characters. Raises `InvalidRequest`."""
     key = raw.decode("latin-1").strip()
-    if not key or len(key) > MAX_KEY or not key.isascii() or not key.isprintable():
+    if not 1 <= len(key) <= MAX_KEY or not all("!" <= character <= "~" for character in key):
         raise InvalidRequest(f"Idempotency-Key: from 1 to {MAX_KEY} visible ASCII characters")
     return key
 

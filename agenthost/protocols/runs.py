@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -57,18 +58,17 @@ def add_run_routes(router: APIRouter) -> None:
 
 async def _resume(body: ResumeBody, request: Request) -> Response:
     exchange = exchange_of(request.scope)
-    asked = body.request()
+    asked, thread_id = body.request(), body.thread_id
     raw = exchange.headers.get(b"idempotency-key")
     if raw is not None:
         asked = replace(asked, idempotency_key=idempotency_key(raw), request_digest=resume_digest(asked))
 
     async def begin() -> Run | EndedRun:
         ready = asked
-        for reply in asked.replies:
-            if reply.decision is not None and exchange.decide is not None:
-                await exchange.decide(exchange, asked.thread_id, dict(reply.decision))
+        if exchange.decide is not None:
+            ready = replace(ready, decide=partial(exchange.decide, exchange, thread_id))
         if exchange.prepare is not None:
-            ready = await exchange.prepare(exchange, asked)
+            ready = await exchange.prepare(exchange, ready)
         run: Run | EndedRun = await exchange.host.runs.resume(exchange.agent, exchange.caller, ready)
         return run
 
@@ -135,7 +135,7 @@ async def _events(
         found = await _found(exchange, run_id)
         if isinstance(found, StoredRun):
             raise AgentNotReady("this run is about to begin again", retry_after=LATER)
-        if isinstance(found, Run) and not found.log.durable:
+        if isinstance(found, Run) and not found.recorded:
             raise NotRecorded("this run is not recorded: its one reader has its events")
         return found
 

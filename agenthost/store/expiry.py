@@ -1,4 +1,4 @@
-"""What is too old: found by a reader, closed or deleted by the writer in parts, so that nobody waits long for it."""
+"""What is too old: runs and threads, found by a reader, deleted in parts so that nobody waits long for the writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ FOUND = 2000
 Answer = TypeVar("Answer")
 Id = TypeVar("Id")
 
-_WEIGHT = func.coalesce(func.max(events.c.seq) - func.min(events.c.seq) + 1, 0)
+_FIRST, _LAST = (
+    # two queries: for one of both SQLite walks through all between them
+    select(edge(events.c.seq)).where(events.c.run_id == runs.c.run_id).scalar_subquery()
+    for edge in (func.min, func.max)
+)
+_WEIGHT = func.coalesce(_LAST - _FIRST + 1, 0)
 
 
 class Ask(Protocol):
@@ -101,8 +106,7 @@ def old_runs(before: float, after: int) -> Callable[[Connection], tuple[list[Par
     def read(connection: Connection) -> tuple[list[Part[str]], int | None]:
         asked = (interrupts.c.run_id == runs.c.run_id, interrupts.c.status.in_(("open", "claimed")))
         waits = select(interrupts.c.run_id).where(*asked).exists()
-        weight = select(_WEIGHT).where(events.c.run_id == runs.c.run_id).scalar_subquery()
-        columns = (runs.c.id, runs.c.run_id, runs.c.created, runs.c.ended, waits, weight)
+        columns = (runs.c.id, runs.c.run_id, runs.c.created, runs.c.ended, waits, _WEIGHT)
         seen = connection.execute(select(*columns).where(runs.c.id > after).order_by(runs.c.id).limit(FOUND)).all()
         old = [
             (run_id, size)
@@ -116,7 +120,7 @@ def old_runs(before: float, after: int) -> Callable[[Connection], tuple[list[Par
 
 
 def old_threads(before: float, after: int) -> Callable[[Connection], tuple[list[Part[int]], int | None]]:
-    """Look for threads that follow row `after`, were last used before then and have no run that goes; as `old_runs`."""
+    """Look for threads after row `after`, last used before then, of which nothing goes or waits; as `old_runs`."""
 
     def read(connection: Connection) -> tuple[list[Part[int]], int | None]:
         weight = (
@@ -144,7 +148,12 @@ def _in_parts(weighed: Iterable[tuple[Id, int]]) -> list[Part[Id]]:
 
 def _unused(before: float) -> Select[Any]:
     going = select(runs.c.id).where(runs.c.thread == threads.c.id, runs.c.ended.is_(None))
-    return select(threads.c.id).where(threads.c.updated < before, ~going.exists())
+    waits = (
+        select(interrupts.c.run_id)
+        .select_from(runs.join(interrupts, interrupts.c.run_id == runs.c.run_id))
+        .where(runs.c.thread == threads.c.id, interrupts.c.status.in_(("open", "claimed")))
+    )
+    return select(threads.c.id).where(threads.c.updated < before, ~going.exists(), ~waits.exists())
 
 
 def delete_some_events(own: Select[Any]) -> Callable[[Connection], int]:

@@ -75,9 +75,7 @@ class HotStatements:
         )
         self.find_threads = ForMany(_find_threads, dialect)
         self.read_messages = ForMany(_read_messages, dialect)
-        self.count_messages = Statement(
-            select(func.count()).where(messages.c.thread == bindparam("thread")), dialect, "thread"
-        )
+        self.count_messages = Statement(_count_messages(), dialect, "thread")
         self.add_runs = Insert(insert(runs), dialect, *RUN_COLUMNS)
         self.add_messages = Insert(insert(messages), dialect, *MESSAGE_COLUMNS)
         self.add_events = Insert(insert(events), dialect, "run_id", "seq", "type", "data")
@@ -85,17 +83,7 @@ class HotStatements:
         self.end_runs = ForMany(_end_runs, dialect)
         self.end_threads = ForMany(_end_threads, dialect)
         self.questions = QuestionStatements(dialect)
-        self.find_run = Statement(
-            select(
-                runs.c.epoch,
-                runs.c.ended,
-                runs.c.thread,
-                runs.c.resumes,
-                select(func.max(events.c.seq)).where(events.c.run_id == runs.c.run_id).scalar_subquery(),
-            ).where(runs.c.run_id == bindparam("run_id")),
-            dialect,
-            "run_id",
-        )
+        self.find_run = Statement(_find_run(), dialect, "run_id")
         self.find_key = Statement(
             select(runs.c.run_id, runs.c.request_digest).where(
                 runs.c.agent == bindparam("agent"),
@@ -112,12 +100,13 @@ class QuestionStatements:
 
     def __init__(self, dialect: Dialect) -> None:
         own = (interrupts.c.run_id == bindparam("asked"), interrupts.c.interrupt_id == bindparam("which"))
+        here = select(runs.c.id).where(runs.c.run_id == interrupts.c.run_id, runs.c.thread == bindparam("row"))
         self.claim = Statement(
             update(interrupts)
-            .where(*own, STILL_OPEN, interrupts.c.expires_at > bindparam("now"))
+            .where(*own, STILL_OPEN, interrupts.c.expires_at > bindparam("now"), here.exists())
             .values(status=literal_column("'claimed'"), claimed_by=bindparam("claimer"), answer=bindparam("given")),
             dialect,
-            *("claimer", "given", "asked", "which", "now"),
+            *("claimer", "given", "asked", "which", "now", "row"),
         )
         claimed = (
             interrupts.c.run_id == bindparam("asked"),
@@ -173,6 +162,23 @@ def _read_messages(count: int) -> Select[Any]:
         .where(messages.c.thread.in_([bindparam(f"thread_{n}") for n in range(count)]))
         .order_by(messages.c.thread, messages.c.id)
     )
+
+
+def _count_messages() -> Select[Any]:
+    return select(func.count()).where(messages.c.thread == bindparam("thread"))
+
+
+def _find_run() -> Select[Any]:
+    """By run: epoch, end, thread, the run it resumes, whether it is recorded late (see `NewRun`), its last entry."""
+    last = select(func.max(events.c.seq)).where(events.c.run_id == runs.c.run_id).scalar_subquery()
+    named = select(threads.c.id).where(threads.c.id == runs.c.thread, threads.c.thread_id == runs.c.run_id)
+    late = and_(
+        runs.c.idempotency_key.is_(None),
+        runs.c.detached == literal_column("0"),
+        or_(runs.c.thread.is_(None), named.exists()),
+    )
+    columns = (runs.c.epoch, runs.c.ended, runs.c.thread, runs.c.resumes, late, last)
+    return select(*columns).where(runs.c.run_id == bindparam("run_id"))
 
 
 def _end_runs(count: int) -> Update:

@@ -165,9 +165,9 @@ def _look_at(database: Database, path: Path, quick_above: int) -> StoreLook:
     try:
         found = replace(found, folder=_folder(path.parent), holder=_holder(path.with_name(path.name + ".lock")))
         state = path.stat()
-        found = replace(found, file=_file(path, state))
         if not stat.S_ISREG(state.st_mode):
             raise StoreOpenError(f"{database.name} is no file", hint="name a file in [store] url")
+        found = replace(found, file=_file(path, state))
         found = replace(found, journal=_journal(database, path, state.st_size))
         return _read(database, found, state.st_size > quick_above)
     except FileNotFoundError:

@@ -81,6 +81,14 @@ def segments(jobs: Sequence[Job]) -> Iterator[Segment]:
     yield part
 
 
+def _large(said: Sequence[Row]) -> set[int]:
+    """The threads of which `read_messages` found more than is decoded here."""
+    sizes: dict[int, int] = {}
+    for row, _role, body, *_rest in said:
+        sizes[row] = sizes.get(row, 0) + (INLINE + 1 if body is None else len(body))
+    return {row for row, size in sizes.items() if size > INLINE}
+
+
 class Recorder:
     """The jobs' hand on one connection; used by one thread, inside a transaction that the caller begins and ends."""
 
@@ -147,7 +155,7 @@ class Recorder:
             if isinstance(job.result, Unread):
                 continue
             if job.claims:
-                self._claim(job)
+                self._claim(job, thread)
             elif waiting and job.supersedes:
                 self._hot.questions.supersede.execute(self._cursor, thread)
                 self._hot.questions.wait.execute(self._cursor, 0, thread)
@@ -158,9 +166,10 @@ class Recorder:
         self._hot.add_runs.rows(self._cursor, runs)
         self._hot.add_messages.rows(self._cursor, messages)
 
-    def _claim(self, job: StartJob) -> None:
+    def _claim(self, job: StartJob, thread: int | None) -> None:
+        """Take the questions; none is anybody's but of the run that is resumed, on the thread of this one."""
         for claim in job.claims:
-            self._hot.questions.claim.execute(self._cursor, *claim, job.now)
+            self._hot.questions.claim.execute(self._cursor, *claim, job.now, thread)
             if self._cursor.rowcount != 1:
                 raise AlreadyAnswered
 
@@ -172,24 +181,23 @@ class Recorder:
         found = self._hot.find_threads.select(self._cursor, [thread[:3] for thread in threads])
         return {tuple(key): (row, state, waiting) for *key, row, state, waiting in found}
 
-    def _read_threads(self, rows: Mapping[Row, Row], jobs: Sequence[StartJob]) -> dict[int, ThreadBefore | Unread]:
+    def _read_threads(self, rows: Mapping[Row, Row], jobs: Sequence[StartJob]) -> Mapping[int, ThreadBefore | Unread]:
         """By row: each thread as it is, or `Unread` where it is large and its messages did not come with the job."""
         before = {row: ThreadBefore([], orjson.loads(state) if state else {}) for row, state, _waits in rows.values()}
-        brought = {rows[job.key][0]: job.history for job in jobs if job.key is not None and job.history is not None}
-        sizes = dict.fromkeys(before, 0)
+        brought = {rows[job.key][0]: job.history for job in jobs if job.history is not None and job.key is not None}
         keys = [(row,) for row in before if row not in brought]
         said = self._hot.read_messages.select(self._cursor, keys) if keys else []
-        for row, _role, body, *_rest in said:
-            sizes[row] += len(body) if body is not None else INLINE + 1
+        large = _large(said)
         for row, *message in said:
-            if sizes[row] <= INLINE:
+            if row not in large:
                 before[row].messages.append(decode_message(*message))
         for row, history in brought.items():
             self._hot.count_messages.execute(self._cursor, row)
-            [[count]] = self._cursor.fetchall()
-            before[row].messages.extend(history)
-            sizes[row] = 0 if count == len(history) else INLINE + 1  # it went on meanwhile: read it again
-        return {row: thread if sizes[row] <= INLINE else Unread(row) for row, thread in before.items()}
+            if self._cursor.fetchall() == [(len(history),)]:
+                before[row].messages.extend(history)
+            else:
+                large.add(row)  # it went on meanwhile: it must be read again
+        return {**before, **{row: Unread(row) for row in large}} if large else before
 
     def _write_logs(self, jobs: Sequence[AppendJob]) -> None:
         entries: list[Row] = []
@@ -235,8 +243,11 @@ class Recorder:
             rows = self._cursor.fetchall()
             if not rows:
                 raise StoreError(f"run {job.run_id} is not in the store")
-            epoch, ended, thread, resumes, last = rows[0]
-            run = GoingRun(thread, epoch, last or 0, resumes)
+            epoch, ended, thread, resumes, late, last = rows[0]
+            if last is None:
+                # only who ends a run that is recorded late knows where its log begins
+                last = job.entries[0].seq - 1 if late and job.entries and isinstance(job, EndJob) else 0
+            run = GoingRun(thread, epoch, last, resumes)
             run.ended = ended is not None
             self._going[job.run_id] = run
         if run.ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -161,6 +162,15 @@ class Database:
                 f"{self.name} has lost its log: {self.path}-wal was moved, removed or replaced",
                 hint="stop the host, by its signal and not by force: as it ends it saves what the log held",
             )
+
+    def save_log(self, connection: Connection) -> None:
+        """Move what the log holds into the file, wherever that is now, and empty the log; nothing may be unfinished.
+
+        SQLite leaves the log of a file that was moved as it is, even as it closes: the file lacks what is in there, and
+        whatever takes its place would be given that.
+        """
+        with suppress(sqlite3.Error):  # the disk may have failed; then the log stays
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def connect_to_look(self) -> Connection:
         """Open a connection that leaves no trace: no side files where there are none. Raises as `connect`."""

@@ -61,7 +61,10 @@ def recover(left: Collection[str]) -> Callable[[Connection], list[StoredRun]]:
     return work
 
 
-_BEGINS_AGAIN = or_(runs.c.status == "queued", and_(runs.c.resumable == 1, runs.c.epoch < MAX_EPOCH))
+_BEGINS_AGAIN = or_(
+    runs.c.status == "queued",
+    and_(func.coalesce(runs.c.resumable, 0) == 1, runs.c.epoch < MAX_EPOCH),  # the first schema did not ask
+)
 
 
 def _end_lost(connection: Connection, going: Iterable[ColumnElement[bool]]) -> None:

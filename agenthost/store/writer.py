@@ -99,6 +99,10 @@ class Writer:
             self._jobs.put(None)
         if thread is not None:
             thread.join()
+        try:
+            self._database.check_place()
+        except FileGone:
+            self._save_log()
         self._disconnect()
 
     def _work(self) -> None:
@@ -153,6 +157,7 @@ class Writer:
             self._looked = 0.0
             if isinstance(error, FileGone):
                 self._undo()
+                self._save_log()
             else:
                 self._reset()
 
@@ -191,6 +196,11 @@ class Writer:
             recorder.close()
         if self._connection is not None:
             self._connection.connection.rollback()
+
+    def _save_log(self) -> None:
+        """The file is not in its place: let it have all that it was given."""
+        if self._connection is not None:
+            self._database.save_log(self._connection)
 
     def _disconnect(self) -> None:
         """Close the connection; a new one is opened when it is needed."""

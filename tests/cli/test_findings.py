@@ -149,6 +149,7 @@ def test_who_may_open_the_file_is_looked_at():
         f"mode 0644, owner {me}: others than its owner may open it, and what was said to agents is in it",
         "chmod 600 '/srv/x y.db'*",
     )
+    assert of_file("/srv/theirs.db", replace(MINE, mode=0o644), ours=False).level == "ok"
     assert told(of_file("/srv/x.db", replace(MINE, writable=False, mode=0o400, owner=424242), user=4343)) == (
         "problem",
         "mode 0400, owner 424242: 4343 may not write to it",

@@ -150,8 +150,10 @@ def test_how_long_things_are_kept_is_a_setting_and_nothing_is_asked_for_no_time_
     assert (config.store.run_retention, config.store.thread_retention) == (0.0, 90 * 86_400.0)
     assert [agent.interrupt_ttl for agent in config.agents.values()] == [3600.0, 120.0]
     assert project.problems("[store]\nrun_retention = '-1d'\n[agents.a]\ninterrupt_ttl = 0") == [
-        'agents.toml:2: [store] run_retention: \'-1d\' is not a duration; write "500ms", "30s", "10m", "1h30m", "7d" '
-        "or a number of seconds",
+        (
+            "agents.toml:2: [store] run_retention: '-1d' is not a duration; "
+            'write "500ms", "30s", "10m", "1h30m", "7d" or a number of seconds'
+        ),
         "agents.toml:4: [agents.a] interrupt_ttl: expected a duration of more than 0",
     ]
 

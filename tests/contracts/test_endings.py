@@ -71,13 +71,14 @@ async def exits(ctx: RunContext) -> AsyncIterator[str]:
     raise SystemExit(3)
 
 
-@pytest.fixture(params=["ephemeral", "durable in memory", "durable"])
+@pytest.fixture(params=["ephemeral", "durable in memory", "detached", "durable"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/store.db" if request.param == "durable" else str(request.param)
 
 
 def request(store: str, prompt: str = "hello") -> RunRequest:
-    return RunRequest(prompt, thread_id=None if store == "ephemeral" else "t")
+    thread_id = None if store in {"ephemeral", "detached"} else "t"
+    return RunRequest(prompt, thread_id=thread_id, detached=store == "detached")
 
 
 def url(store: str) -> str:

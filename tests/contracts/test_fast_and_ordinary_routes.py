@@ -25,7 +25,9 @@ JSON: Header = ("content-type", "application/json")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """The same host twice: with the fast path, and without."""
     text = (
-        actors("say", "everything", "mirror", "fail", "hold", "Structured") + key("root") + key("bob", agents='["say"]')
+        actors("say", "everything", "mirror", "fail", "hold", "asks", "Structured")
+        + key("root")
+        + key("bob", agents='["say"]')
     )
     path = agents_toml(tmp_path_factory.mktemp("pair"), text, server='max_body = "100kB"\n')
     with Hosted(path) as fast, Hosted(path, fast=False) as ordinary:
@@ -41,7 +43,9 @@ def told(reply: Reply) -> dict[str, Any]:
     """What a reply says, without what differs from run to run."""
     return {
         "status": reply.status,
-        "headers": sorted((name, value) for name, value in reply.headers if name not in {*VOLATILE, "content-length"}),
+        "headers": sorted(
+            (name, IDS.sub("id", value)) for name, value in reply.headers if name not in {*VOLATILE, "content-length"}
+        ),
         "named": sorted(name for name, _value in reply.headers if name in VOLATILE),
         "body": IDS.sub("id", DURATION.sub("duration", reply.body.decode())),
     }
@@ -172,6 +176,34 @@ def test_chunked_bodies_are_answered_the_same(pair: Pair) -> None:
     headers: list[Header] = [*bearer("root").items(), JSON, ("transfer-encoding", "chunked")]
     for pieces in ([b'{"pro', b'mpt": "x"}'], [b"{"], [], [b"x" * 60_000, b"y" * 60_000]):
         same(pair, request("POST", "/agents/mirror/invoke", headers, chunked(*pieces)))
+
+
+@pytest.mark.parametrize("path", ["invoke", "stream"])
+@pytest.mark.parametrize("thread", [b"", b', "thread_id": "paused"'], ids=["without a thread", "on a thread"])
+def test_a_run_that_pauses_is_answered_the_same(pair: Pair, path: str, thread: bytes) -> None:
+    answer = same(pair, post(f"/agents/asks/{path}", b'{"prompt": "x", "input": 2' + thread + b"}"))
+    assert answer["status"] == 200
+    assert "really?" in answer["body"]
+
+
+KEYS = ["k", "x" * 200, " k ", "", " ", "x" * 201, "a b", "a\tb", "\x7f", "\u00e9", b"\xff"]
+
+
+@pytest.mark.parametrize("path", ["invoke", "stream"])
+@pytest.mark.parametrize("agent", ["everything", "fail", "asks"])
+def test_every_key_is_answered_the_same_and_the_second_time_as_the_first(pair: Pair, agent: str, path: str) -> None:
+    statuses = set()
+    for key_ in KEYS:
+        raw = post(f"/agents/{agent}/{path}", b'{"prompt": "x"}', JSON, ("idempotency-key", key_))
+        first = same(pair, raw)
+        statuses.add(first["status"])
+        if first["status"] in {200, 500}:
+            assert same(pair, raw)["body"] == first["body"]
+            other = post(f"/agents/{agent}/{path}", b'{"prompt": "y"}', JSON, ("idempotency-key", key_))
+            assert same(pair, other)["status"] == 422
+    assert statuses == {500 if (agent, path) == ("fail", "invoke") else 200, 422, 400}
+    twice = post(f"/agents/{agent}/{path}", b'{"prompt": "x"}', JSON, *[("idempotency-key", "k")] * 2)
+    assert same(pair, twice)["status"] == 422
 
 
 @pytest.mark.parametrize("path", ["hold/invoke", "hold/stream"])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from agenthost import AgentServer
-from tests.actors import everything, fail, gives_up, say
+from tests.actors import SECRET, asks, everything, fail, gives_up, say
 from tests.serving import Foreign, Hosted, actors, agents_toml, key, secret
 from tests.wire import Reply, ask
 
-AGENTS: dict[str, Any] = {"say": say, "everything": everything, "fail": fail, "gives-up": gives_up}
+AGENTS: dict[str, Any] = {"say": say, "everything": everything, "fail": fail, "gives-up": gives_up, "asks": asks}
 
 Ask = Callable[..., Reply]
 
@@ -182,6 +184,32 @@ def test_a_body_that_is_not_valid_is_422_with_a_detail(locus: Ask) -> None:
         assert reply.json["detail"]
 
 
+def test_a_run_that_asks_is_no_success_and_goes_on_through_resume(locus: Ask) -> None:
+    body = locus("asks", "POST", "/invoke", {"prompt": "buy", "thread_id": "asked"}).json
+    assert (body["success"], body["stop_reason"], body["message"]) == (False, "interrupt", "let me ask")
+    _said, again = events(locus("asks", "POST", "/stream", {"prompt": "buy", "thread_id": "asked"}))
+    assert list(again) == ["type", "question", "options", "interrupt_id"]
+    assert (again["type"], again["question"], again["options"]) == ("interrupt", "really?", ["yes", "no"])
+    told = events(locus("asks", "POST", "/resume", {"thread_id": "asked", "response": "yes"}))
+    assert [one["type"] for one in told] == ["model_chunk", "done"]
+    assert told[-1]["message"] == "buy: q0 yes"
+    late = locus("asks", "POST", "/resume", {"thread_id": "asked", "response": "yes"})
+    assert late.status == 409
+    missing = locus("asks", "POST", "/resume", {"thread_id": "never", "response": "yes"})
+    assert missing.status == 404
+    assert isinstance(missing.json["detail"], str)
+    assert locus("asks", "POST", "/resume", {"response": "yes"}).status == 422
+    assert locus("asks", "POST", "/resume", {"thread_id": "asked"}, None).status == 401
+    assert SECRET not in json.dumps([body, again, told])
+
+
+def test_a_run_without_a_thread_that_asks_is_answered_by_its_run_id(locus: Ask) -> None:
+    body = locus("asks", "POST", "/invoke", {"prompt": "buy"}).json
+    assert body["thread_id"] == body["run_id"]
+    told = events(locus("asks", "POST", "/resume", {"thread_id": body["thread_id"], "response": "no"}))
+    assert told[-1]["message"] == "buy: q0 no"
+
+
 # ── AgentServer alone ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -210,3 +238,78 @@ def test_a_host_of_many_has_ids_and_event_names_besides(hosted: Hosted) -> None:
     headers = {"authorization": f"Bearer {secret('locus')}"}
     first = ask(hosted.port, "POST", "/agents/say/stream", headers, {"prompt": "x"}).body.split(b"\n\n")[0]
     assert first == b'id: 1\nevent: model_chunk\ndata: {"type":"model_chunk","content":"x"}'
+
+
+def test_agent_server_hands_decisions_to_its_handler_and_takes_none_without_one() -> None:
+    handed: list[tuple[str, str, dict[str, Any]]] = []
+
+    async def decided(_request: Any, principal: str, thread_id: str, decision: dict[str, Any]) -> None:
+        handed.append((principal, thread_id, decision))
+
+    headers = {"authorization": f"Bearer {secret('locus')}"}
+    decision = {"type": "approve", "tool_call_id": "c"}
+    for handler, status in ((None, 400), (decided, 200)):
+        server = AgentServer(asks, api_key=secret("locus"), decision_handler=handler)
+        with Foreign(server.app) as running:
+            ask(running.port, "POST", "/invoke", headers, {"prompt": "buy", "thread_id": "t"})
+            body = {"thread_id": "t", "response": "yes", "decision": decision}
+            reply = ask(running.port, "POST", "/resume", headers, body)
+            assert reply.status == status
+            if handler is None:
+                assert reply.json["detail"] == "this server does not accept decisions on /resume"
+                body = {"thread_id": "t", "answers": [{"interrupt_id": "q0", "response": "yes", "decision": decision}]}
+                assert ask(running.port, "POST", "/resume", headers, body).status == 400
+                assert (
+                    ask(running.port, "POST", "/resume", headers, {"thread_id": "t", "response": "yes"}).status == 200
+                )
+    ((principal, thread_id, given),) = handed
+    assert (thread_id, given) == ("t", decision)
+    assert len(principal) == 12
+
+
+def test_agent_server_lays_what_it_vouches_for_over_the_metadata_of_a_resume() -> None:
+    seen: list[Any] = []
+
+    async def looks(ctx: Any) -> Any:
+        seen.append((bool(ctx.answers), dict(ctx.metadata)))
+        async for said in asks(ctx):
+            yield said
+
+    headers = {"authorization": f"Bearer {secret('locus')}"}
+    server = AgentServer(
+        looks, api_key=secret("locus"), metadata_resolver=lambda _request, principal: {"tenant": principal}
+    )
+    with Foreign(server.app) as running:
+        forged = {"tenant": "somebody else", "own": 1}
+        ask(running.port, "POST", "/invoke", headers, {"prompt": "buy", "thread_id": "t", "metadata": forged})
+        ask(running.port, "POST", "/resume", headers, {"thread_id": "t", "response": "yes", "metadata": forged})
+    (_no, first), (_yes, second) = seen
+    assert first == second
+    assert (len(first["tenant"]), first["own"]) == (12, 1)
+
+
+def test_agent_server_hands_a_decision_over_once_whoever_else_sends_one() -> None:
+    handed: list[str] = []
+
+    async def decided(_request: Any, _principal: str, _thread_id: str, decision: dict[str, Any]) -> None:
+        handed.append(decision["by"])
+        await asyncio.sleep(0.01)  # it writes it down
+
+    headers = {"authorization": f"Bearer {secret('locus')}"}
+    server = AgentServer(asks, api_key=secret("locus"), decision_handler=decided)
+    with Foreign(server.app) as running:
+
+        def answer(by: str, **more: str) -> Reply:
+            body = {"thread_id": "t", "response": "yes", "decision": {"by": by}}
+            return ask(running.port, "POST", "/resume", {**headers, **more}, body)
+
+        assert answer("nobody was asked").status == 404
+        ask(running.port, "POST", "/invoke", headers, {"prompt": "buy", "thread_id": "t"})
+        with ThreadPoolExecutor(20) as pool:
+            replies = list(pool.map(answer, map(str, range(20))))
+        assert sorted(reply.status for reply in replies) == [200] + [409] * 19
+        assert [str(place) for place, reply in enumerate(replies) if reply.status == 200] == handed
+        ask(running.port, "POST", "/invoke", headers, {"prompt": "buy", "thread_id": "t"})
+        for _ in range(3):
+            assert answer("with a key", **{"idempotency-key": "k"}).status == 200
+        assert handed[1:] == ["with a key"]

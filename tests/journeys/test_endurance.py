@@ -152,7 +152,6 @@ def test_a_thousand_runs_leave_no_descriptor_no_thread_and_no_memory(
             time.sleep(0.05)  # connections that were left are closed when the host notices
         assert abs(after[0] - before[0]) <= 2, "descriptors"
         assert abs(after[1] - before[1]) <= 2, "threads"
-        print(host.resident() - memory)
         assert host.resident() - memory <= 10 << 20
 
 

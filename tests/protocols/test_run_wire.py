@@ -48,7 +48,7 @@ def test_a_key_is_visible_ascii(raw: bytes) -> None:
     assert idempotency_key(raw) == raw.decode().strip()
 
 
-@pytest.mark.parametrize("raw", [b"", b"  ", b"x" * 201, b"\x00", b"a\tb", "é".encode()])
+@pytest.mark.parametrize("raw", [b"", b"  ", b"x" * 201, b"\x00", b"a\tb", b"a b", b"two, keys", b"\x7f", "é".encode()])
 def test_anything_else_is_none(raw: bytes) -> None:
     with pytest.raises(InvalidRequest, match="Idempotency-Key: from 1 to 200 visible ASCII characters"):
         idempotency_key(raw)

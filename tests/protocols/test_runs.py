@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.actors import SECRET
+from tests.agents_for_tests import refusing
 from tests.serving import Hosted, actors, agents_toml, bearer, key
-from tests.wire import Reply, Wire, ask, request
+from tests.wire import Broken, Reply, Wire, ask, parse_events, request
 
 ROOT = bearer("root")
 ALICE = bearer("alice")
@@ -180,7 +185,7 @@ def test_unknown_ids_are_404_and_ids_of_long_ago_410(hosted: Any) -> None:
 
 @pytest.mark.parametrize("route", ["invoke", "stream", "runs"])
 def test_the_same_key_is_the_same_run_on_every_route(hosted: Any, route: str) -> None:
-    headers = {**ALICE, "idempotency-key": f"key of {route}"}
+    headers = {**ALICE, "idempotency-key": f"key-of-{route}"}
     replies = [ask(hosted.port, "POST", f"/agents/counts/{one}", headers, {"prompt": "k"}) for one in (route, "invoke")]
     assert len({reply["x-run-id"] for reply in replies}) == 1
     other = ask(hosted.port, "POST", f"/agents/counts/{route}", headers, {"prompt": "other"})
@@ -202,7 +207,7 @@ def test_a_question_is_seen_listed_and_answered_once(hosted: Any) -> None:
     (question,) = state(hosted, "asks", paused["run_id"])["interrupts"]
     assert (question["interrupt_id"], question["status"], question["options"]) == ("q", "open", ["yes", "no"])
     assert "never sent" not in json.dumps(state(hosted, "asks", paused["run_id"]))
-    headers = {**ALICE, "idempotency-key": "the answer"}
+    headers = {**ALICE, "idempotency-key": "the-answer"}
     body = {"thread_id": "t", "response": "yes"}
     replies = [ask(hosted.port, "POST", "/agents/asks/resume", headers, body) for _ in range(2)]
     assert [reply.status for reply in replies] == [200, 200]
@@ -242,6 +247,27 @@ def test_a_resume_that_answers_nothing_that_was_asked_is_refused(
     assert question["thread_id"] == "w"
 
 
+def test_a_queued_run_outlives_a_host_that_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "background.py").write_text(AGENTS)
+    text = key("alice") + '[agents.holds]\nuse = "background.py:holds"\nconcurrency = 1\n'
+    config = agents_toml(tmp_path, text, server='drain = "0s"', store=f"sqlite:///{tmp_path}/store.db")
+    config.write_text(config.read_text().replace('drain = "1s"\n', ""))
+    with Hosted(config) as host:
+        first, second = (begin(host, "holds").json["run_id"] for _ in range(2))
+        reading = Wire(host.port)
+        reading.send(request("GET", f"/agents/holds/runs/{second}/events", ALICE))
+        assert reading.head().status == 200
+    with reading, pytest.raises(Broken):
+        reading.reply()
+    with Hosted(config) as host:
+        assert state(host, "holds", first)["error"]["code"] == "host_stopping"
+        deadline = time.monotonic() + 20
+        while cancel(host, "holds", second).status != 202:  # it is about to begin
+            assert time.monotonic() < deadline
+        frames = read(host, "holds", second)
+        assert [json.loads(data)["type"] for _id, data in frames[:-1]] in (["model_chunk", "error"], ["error"])
+
+
 def test_what_was_kept_is_read_though_the_agent_does_not_serve(tmp_path: Path) -> None:
     text = key("alice") + actors("say")
     config = agents_toml(tmp_path, text, store=f"sqlite:///{tmp_path}/store.db")
@@ -253,3 +279,239 @@ def test_what_was_kept_is_read_though_the_agent_does_not_serve(tmp_path: Path) -
         assert state(host, "say", run_id)["status"] == "completed"
         assert read(host, "say", run_id) == whole
         assert begin(host, "say").status == 503
+
+
+# ── pauses over the wire ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def resume(host: Any, body: dict[str, Any], **headers: str) -> Reply:
+    return ask(host.port, "POST", "/agents/asking/resume", {**ALICE, **headers}, body)
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("asking")
+    text = '[agents.asking]\nuse = "tests.actors:asks"\n' + key("alice") + key("bob")
+    with Hosted(agents_toml(folder, text, store=f"sqlite:///{folder}/store.db")) as running:
+        yield running
+
+
+def paused(host: Any, route: str, body: dict[str, Any]) -> tuple[str, str]:
+    """Run `asks` by that route until it has paused: the run's id, and its thread's."""
+    reply = ask(host.port, "POST", f"/agents/asking/{route}", ALICE, body)
+    run_id = reply["x-run-id"]
+    if route == "runs":
+        assert reply.status == 202
+        read(host, "asking", run_id)
+    else:
+        assert reply.status == 200
+    if route == "invoke":
+        answer = reply.json
+        assert (answer["success"], answer["status"], answer["stop_reason"]) == (False, "paused", "interrupt")
+        assert answer["interrupt"]["question"] == "really?"
+        assert (answer["thread_id"], reply["x-thread-id"]) == (body.get("thread_id", run_id),) * 2
+    if route == "stream":
+        assert [frame.event for frame in reply.frames[:-1]] == ["model_chunk"] + ["interrupt"] * body.get("input", 1)
+    assert SECRET not in reply.body.decode()
+    return run_id, body.get("thread_id", run_id)
+
+
+@pytest.mark.parametrize("thread_id", [None, "t"])
+@pytest.mark.parametrize("route", ["invoke", "stream", "runs"])
+def test_a_run_that_pauses_is_answered_on_its_thread_or_on_one_by_its_own_name(
+    asking: Any, route: str, thread_id: str | None
+) -> None:
+    body = {"prompt": f"{route} it", **({"thread_id": f"{route}-{thread_id}"} if thread_id else {})}
+    run_id, thread = paused(asking, route, body)
+    before = state(asking, "asking", run_id)
+    assert (before["status"], before["thread_id"], before["stop_reason"]) == ("paused", thread, "interrupt")
+    said = ask(asking.port, "GET", f"/agents/asking/threads/{thread}", ALICE).json["messages"]
+    assert [(one["role"], one["content"]) for one in said] == [("user", f"{route} it"), ("assistant", "let me ask")]
+    reply = resume(asking, {"thread_id": thread, "response": "yes", "metadata": {"a": 1}})
+    assert reply.status == 200
+    assert (reply["content-type"], reply["x-thread-id"]) == ("text/event-stream; charset=utf-8", thread)
+    assert reply["x-run-id"] != run_id
+    assert [frame.id for frame in reply.frames[:-1]] == ["1", "2"]
+    assert reply.frames[-2].json["message"] == f"{route} it: q0 yes"
+    after = state(asking, "asking", run_id)
+    assert (after["status"], after["resumed_by"]) == ("paused", reply["x-run-id"])
+    assert [one["status"] for one in after["interrupts"]] == ["answered"]
+    assert state(asking, "asking", reply["x-run-id"])["resumes"] == run_id
+    assert SECRET not in json.dumps([before, after, said]) + reply.body.decode()
+
+
+@pytest.mark.parametrize("route", ["stream", "runs"])
+@pytest.mark.parametrize("thread_id", [None, "seen"])
+def test_a_client_that_answers_in_the_moment_it_sees_the_question_is_heard(
+    asking: Any, route: str, thread_id: str | None
+) -> None:
+    for number in range(10):
+        body = {"prompt": "x", **({"thread_id": f"{route}{number}"} if thread_id else {})}
+        with Wire(asking.port) as wire:
+            wire.send(request("POST", f"/agents/asking/{route}", ALICE, body))
+            head = wire.head() if route == "stream" else wire.reply()
+            thread = body.get("thread_id", head["x-run-id"])
+            if route == "runs":
+                wire.send(request("GET", f"/agents/asking/runs/{head['x-run-id']}/events", ALICE))
+                assert wire.head().status == 200
+            sent = b""
+            for chunk in wire.chunks():
+                sent += chunk
+                if b"event: interrupt" in sent:
+                    break
+            assert resume(asking, {"thread_id": thread, "response": "yes"}).status == 200
+
+
+def test_several_questions_are_answered_one_by_one_or_together(asking: Any) -> None:
+    for together in (False, True):
+        run_id, thread = paused(asking, "invoke", {"prompt": "x", "input": 3})
+        refused = resume(asking, {"thread_id": thread, "response": "yes"})
+        assert (refused.status, refused.json["detail"]) == (
+            422,
+            "3 questions are open on this thread; name one by interrupt_id",
+        )
+        answers = [{"interrupt_id": f"q{place}", "response": "yes"} for place in (2, 0, 1)]
+        bodies = [{"answers": answers}] if together else [dict(answer) for answer in answers]
+        for count, answer in enumerate(bodies, 1):
+            reply = resume(asking, {"thread_id": thread, **answer})
+            assert reply.status == 200
+            statuses = [one["status"] for one in state(asking, "asking", run_id)["interrupts"]]
+            assert statuses.count("answered") == (3 if together else count)
+        late = resume(asking, {"thread_id": thread, **bodies[0]})
+        assert (late.status, late.json["code"]) == (409, "already_answered")
+        assert late.json["detail"] == "this question is no longer open: it has been answered"
+        listed = ask(asking.port, "GET", "/agents/asking/runs?status=paused&limit=200", ALICE).json["runs"]
+        assert run_id not in [run["run_id"] for run in listed]
+
+
+def test_nobody_else_answers(asking: Any) -> None:
+    _run_id, thread = paused(asking, "invoke", {"prompt": "x"})
+    reply = ask(asking.port, "POST", "/agents/asking/resume", BOB, {"thread_id": thread, "response": "yes"})
+    assert (reply.status, reply.json["detail"]) == (404, "nothing is paused on this thread")
+    assert resume(asking, {"thread_id": thread, "response": "yes"}).status == 200
+
+
+def test_the_events_of_a_run_without_a_thread_are_its_one_readers_until_it_has_paused(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    text = '[agents.asking]\nuse = "tests.actors:asks"\n' + key("alice")
+    with Hosted(agents_toml(tmp_path, text, store=f"sqlite:///{path}")) as host, Wire(host.port) as streaming:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # the pause is being written, and is not yet
+            streaming.send(request("POST", "/agents/asking/stream", ALICE, {"prompt": "x"}))
+            run_id = streaming.head()["x-run-id"]
+            events = f"/agents/asking/runs/{run_id}/events"
+            while not host.run(pausing(host, run_id)):
+                pass
+            early = ask(host.port, "GET", events, ALICE)
+            assert (early.status, early.json["code"]) == (409, "not_recorded")
+            other.execute("ROLLBACK")
+        sent = parse_events(b"".join(streaming.chunks()))
+        assert [frame.event for frame in sent] == ["model_chunk", "interrupt", "message"]
+        late = ask(host.port, "GET", events, ALICE)
+        assert [(frame.id, frame.data) for frame in late.frames] == [(frame.id, frame.data) for frame in sent[1:]]
+
+
+async def pausing(host: Any, run_id: str) -> bool:
+    return bool(host.host.runs.going[run_id].closing)
+
+
+# ── keys over a restart ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("route", ["invoke", "stream", "runs", "resume"])
+def test_a_key_gives_the_same_answer_after_a_restart_on_the_same_file(tmp_path: Path, route: str) -> None:
+    text = actors("fail") + '[agents.asking]\nuse = "tests.actors:asks"\n' + key("alice") + key("bob")
+    config = agents_toml(tmp_path, text, store=f"sqlite:///{tmp_path}/store.db")
+    headers = {"idempotency-key": "the-key"}
+    told: list[Any] = []
+
+    def once(port: int) -> None:
+        body = {"thread_id": thread, "response": "yes"} if route == "resume" else {"prompt": "x", "thread_id": "t"}
+        agents = ["asking"] if route == "resume" else ["asking", "fail"]
+        for agent in agents:
+            reply = ask(port, "POST", f"/agents/{agent}/{route}", {**ALICE, **headers}, body)
+            view = reply.json if reply["content-type"].startswith("application/") else reply.body
+            if route == "runs":
+                ask(port, "GET", f"{reply['location']}/events", ALICE)  # to its end
+                view = ask(port, "GET", reply["location"], ALICE).json
+            told.append((agent, reply.status, reply["x-run-id"], view))
+            other = ask(port, "POST", f"/agents/{agent}/{route}", {**ALICE, **headers}, {**body, "metadata": {"a": 1}})
+            assert (other.status, other.json["code"]) == (422, "idempotency_key_reused")
+
+    with Hosted(config) as host:
+        thread = paused(host, "invoke", {"prompt": "x"})[1] if route == "resume" else ""
+        once(host.port)
+        once(host.port)
+    with Hosted(config) as host:
+        once(host.port)
+        listed = ask(host.port, "GET", "/agents/asking/runs", ALICE).json["runs"]
+        assert len(listed) == (2 if route == "resume" else 1), "its agent ran once"
+        if route != "resume":
+            mine = ask(host.port, "POST", f"/agents/asking/{route}", {**BOB, **headers}, {"prompt": "x"})
+            assert mine["x-run-id"] not in {run_id for _agent, _status, run_id, _view in told}
+    by_agent = {agent: [one for one in told if one[0] == agent] for agent, *_rest in told}
+    assert all(len(same) == 3 and same[1:] == same[:-1] for same in by_agent.values())
+    if route == "invoke":
+        assert by_agent["fail"][0][1] == 500
+        assert by_agent["fail"][0][3]["detail"] == "The agent failed"
+
+
+def test_two_keys_at_once_are_none(asking: Any) -> None:
+    headers = [*ALICE.items(), ("idempotency-key", "one"), ("idempotency-key", "two")]
+    for route in ("invoke", "stream", "runs"):
+        assert ask(asking.port, "POST", f"/agents/asking/{route}", headers, {"prompt": "x"}).status in {400, 422}
+
+
+def test_a_client_that_leaves_does_not_end_a_run_with_a_key(hosted: Any) -> None:
+    for route in ("invoke", "stream"):
+        headers = {**ALICE, "idempotency-key": f"left {route}".replace(" ", "-")}
+        raw = request("POST", f"/agents/holds/{route}", headers, {"prompt": "p"})
+        with Wire(hosted.port) as leaving:
+            leaving.send(raw)
+            while not (running := going(hosted, "holds", headers["idempotency-key"])):
+                pass
+        again = ask(hosted.port, "POST", "/agents/holds/runs", headers, {"prompt": "p"})
+        assert (again.status, again.json["run_id"], again.json["status"]) == (202, running, "running")
+        cancel(hosted, "holds", running)
+        assert read(hosted, "holds", running)[-1][1] == "[DONE]"
+
+
+def going(host: Any, agent: str, idempotency_key: str) -> str | None:
+    """The run of this key, once it goes."""
+
+    async def look() -> str | None:
+        runs = host.host.runs.going.values()
+        return next((run.id for run in runs if run.request.idempotency_key == idempotency_key), None)
+
+    found: str | None = host.run(look())
+    return found
+
+
+# ── a store that refuses ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_host_whose_store_refuses_says_so_and_goes_on_without_a_restart_once_it_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with Hosted(agents_toml(tmp_path, actors("say") + key("alice"), store=f"sqlite:///{path}")) as host:
+        assert ask(host.port, "GET", "/health/ready").status == 200
+        with refusing(path, "UPDATE ON meta", "INSERT ON events", "UPDATE OF ended ON runs"):
+            while ask(host.port, "GET", "/health/ready").status == 200:
+                pass
+            reply = ask(host.port, "POST", "/agents/say/invoke", ALICE, {"prompt": "x", "thread_id": "t"})
+            assert (reply.status, reply.json["code"], reply.json["detail"]) == (
+                500,
+                "store",
+                "The run could not be recorded",
+            )
+            streamed = ask(host.port, "POST", "/agents/say/stream", ALICE, {"prompt": "x", "thread_id": "t"})
+            assert [frame.event for frame in streamed.frames[:-1]] == ["error"]
+            run_id = streamed["x-run-id"]
+            assert state(host, "say", run_id)["error"]["code"] == "store"
+            assert ask(host.port, "POST", "/agents/say/invoke", ALICE, {"prompt": "unrecorded"}).status == 200
+        while ask(host.port, "GET", "/health/ready").status != 200:
+            pass
+        while "ended" not in state(host, "say", run_id):
+            pass
+        assert state(host, "say", run_id)["error"] == {"code": "store", "detail": "The run could not be recorded"}
+        assert [json.loads(data)["type"] for _id, data in read(host, "say", run_id)[:-1]] == ["error"]
+        assert ask(host.port, "POST", "/agents/say/invoke", ALICE, {"prompt": "x", "thread_id": "t"}).status == 200

@@ -220,6 +220,7 @@ def test_what_is_no_file_is_not_opened(path: Path, make: Callable[[Path], None])
     found = look(f"sqlite:///{path}")
     assert found.problem is not None
     assert found.problem.message == f"the store {path} is no file"
+    assert found.file is None
 
 
 def test_what_may_not_be_read_is_a_problem_and_no_exception(filled, child):

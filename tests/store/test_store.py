@@ -14,7 +14,8 @@ import pytest
 
 from agenthost.errors import StoreError
 from agenthost.store import Store, StoreOpenError, ThreadBefore
-from agenthost.threads import ThreadKey
+from agenthost.store.hot import LARGE_BODY
+from agenthost.threads import Message, ThreadKey
 
 KEY = ThreadKey("acme", "echo", "t")
 
@@ -35,6 +36,36 @@ def test_a_run_that_starts_gets_its_thread_as_it_was_before(store, new_run, end)
         third = await store.start_run(new_run("t"))
         assert texts(third.messages)[2:] == [("user", "and again")]
         assert third.state == {"count": 1}, "a state of None leaves the thread's as it is"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, LARGE_BODY + 1), (300, 1000), (40, LARGE_BODY - 99)])
+def test_a_large_thread_is_read_beside_the_writer_and_comes_back_the_same(store, new_run, end, settle, count, size):
+    said = [Message.of("assistant", f"{number} " + "x" * size) for number in range(count)]
+
+    async def main():
+        await store.start_run(new_run("t", say="hello"))
+        await store.end_run(replace(end("r1", state={"n": 1}), messages=said))
+        again, other = await settle(
+            store.start_run(new_run("t", say="again")), store.start_run(new_run("u", say="quick"))
+        )
+        assert texts(again.messages) == [("user", "hello"), *texts(said)]
+        assert (again.state, other) == ({"n": 1}, ThreadBefore([], {}))
+        assert (again.messages[-1].run_id, again.messages[-1].at) == ("r1", 1001.0)
+        last = await store.start_run(new_run("t"))
+        assert texts(last.messages) == [("user", "hello"), *texts(said), ("user", "again")]
+
+    asyncio.run(main())
+
+
+def test_a_large_thread_that_grows_while_it_is_read_is_read_again(store, new_run, end):
+    async def main():
+        await store.start_run(new_run("t", say="x" * 2 * LARGE_BODY))
+        late = store.start_run(new_run("t", say="late"))
+        await store.probe()  # it has been asked for; what it found is not looked at yet
+        await store.end_run(end("r1", "y" * 2 * LARGE_BODY))
+        assert [len(message.text) for message in (await late).messages] == [2 * LARGE_BODY, 2 * LARGE_BODY]
 
     asyncio.run(main())
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 
 import pytest
 
@@ -13,7 +14,7 @@ from agenthost.errors import StoreError
 from agenthost.store import sqlite as sqlite_module
 from agenthost.store.jobs import StartJob
 from agenthost.store.migrations import migrate
-from agenthost.store.sqlite import Database
+from agenthost.store.sqlite import BUSY_TIMEOUT, Database
 from agenthost.store.writer import Writer
 
 
@@ -86,6 +87,42 @@ def test_a_file_that_stays_locked_fails_what_waits_and_then_works_again(
         await store.append("r1", 1, entries(3, 4))
         assert await store.read_events("r1", 0, 9) == entries(1, 4)
 
+    asyncio.run(main())
+
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+print("released", flush=True)
+"""
+
+
+@pytest.mark.fault
+def test_a_file_that_another_process_keeps_locked_holds_a_job_up_for_three_seconds_at_most(
+    open_store, path, child, new_run, entries, settle
+):
+    store = open_store()
+
+    async def main():
+        await store.start_run(new_run("t"))
+        other = child(HOLD, path)
+        assert other.line() == "held"
+        began = time.monotonic()
+        for result in await settle(store.append("r1", 1, entries(1, 1)), store.start_run(new_run("u"))):
+            assert isinstance(result, StoreError)
+            assert result.message.endswith("another process keeps it locked")
+        assert time.monotonic() - began < BUSY_TIMEOUT + 1
+        other.go_on()
+        assert other.line() == "released"
+        await store.append("r1", 1, entries(1, 1))
+        assert await store.read_events("r1", 0, 9) == entries(1, 1)
+        assert await store.get_run("r2") is None
+
+    assert BUSY_TIMEOUT <= 3
     asyncio.run(main())
 
 

@@ -1,0 +1,98 @@
+-- What the first schema's own code wrote: an ended run, one that waits for an answer, one that was going.
+BEGIN TRANSACTION;
+CREATE TABLE events (
+    run_id TEXT COLLATE "BINARY" NOT NULL,
+    seq INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (run_id, seq)
+)
+ WITHOUT ROWID
+;
+INSERT INTO "events" VALUES('asking',1,'interrupt',X'7B2274797065223A22696E74657272757074227D');
+INSERT INTO "events" VALUES('done',1,'model_chunk',X'7B2274797065223A226D6F64656C5F6368756E6B222C22636F6E74656E74223A226869227D');
+INSERT INTO "events" VALUES('done',2,'done',X'7B2274797065223A22646F6E65227D');
+INSERT INTO "events" VALUES('going',1,'model_chunk',X'7B2274797065223A226D6F64656C5F6368756E6B222C22636F6E74656E74223A2277227D');
+CREATE TABLE interrupts (
+    run_id TEXT COLLATE "BINARY" NOT NULL,
+    interrupt_id TEXT COLLATE "BINARY" NOT NULL,
+    position INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    claimed_by TEXT COLLATE "BINARY",
+    created DOUBLE NOT NULL,
+    expires_at DOUBLE NOT NULL,
+    payload BLOB NOT NULL,
+    state BLOB,
+    PRIMARY KEY (run_id, interrupt_id)
+);
+INSERT INTO "interrupts" VALUES('asking','i1',0,'open',NULL,1001.0,9000000000000.0,X'7B227175657374696F6E223A226D617920493F227D',X'7B226174223A317D');
+CREATE TABLE messages (
+    id INTEGER NOT NULL,
+    thread INTEGER NOT NULL,
+    run_id TEXT COLLATE "BINARY" NOT NULL,
+    at DOUBLE NOT NULL,
+    role TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (id)
+);
+INSERT INTO "messages" VALUES(1,1,'done',1000.0,'user',X'7B22636F6E74656E74223A5B7B2274797065223A2274657874222C2274657874223A2268656C6C6F227D5D7D');
+INSERT INTO "messages" VALUES(2,1,'done',1001.0,'assistant',X'7B22636F6E74656E74223A5B7B2274797065223A2274657874222C2274657874223A226869227D5D7D');
+INSERT INTO "messages" VALUES(3,2,'asking',1000.0,'user',X'7B22636F6E74656E74223A5B7B2274797065223A2274657874222C2274657874223A22706179227D5D7D');
+INSERT INTO "messages" VALUES(4,2,'asking',1001.0,'assistant',X'7B22636F6E74656E74223A5B7B2274797065223A2274657874222C2274657874223A226D617920493F227D5D7D');
+INSERT INTO "messages" VALUES(5,3,'going',1000.0,'user',X'7B22636F6E74656E74223A5B7B2274797065223A2274657874222C2274657874223A2277616974227D5D7D');
+CREATE TABLE meta (
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (name)
+);
+INSERT INTO "meta" VALUES('schema','1');
+INSERT INTO "meta" VALUES('probe','');
+CREATE TABLE runs (
+    id INTEGER NOT NULL,
+    run_id TEXT COLLATE "BINARY" NOT NULL,
+    epoch INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    stop_reason TEXT,
+    code TEXT,
+    agent TEXT COLLATE "BINARY" NOT NULL,
+    principal TEXT COLLATE "BINARY" NOT NULL,
+    thread INTEGER,
+    created DOUBLE NOT NULL,
+    ended DOUBLE,
+    agent_version TEXT,
+    settings_hash TEXT,
+    idempotency_key TEXT COLLATE "BINARY",
+    request_digest TEXT,
+    resumes TEXT COLLATE "BINARY",
+    parent TEXT COLLATE "BINARY",
+    detached INTEGER NOT NULL,
+    input BLOB NOT NULL,
+    result BLOB,
+    PRIMARY KEY (id)
+);
+INSERT INTO "runs" VALUES(1,'done',1,'completed','complete',NULL,'echo','acme',1,1000.0,1001.0,NULL,NULL,NULL,NULL,NULL,NULL,0,X'7B2270726F6D7074223A2268656C6C6F227D',X'7B226E223A317D');
+INSERT INTO "runs" VALUES(2,'asking',1,'paused','interrupt',NULL,'echo','acme',2,1000.0,1001.0,NULL,NULL,NULL,NULL,NULL,NULL,0,X'7B2270726F6D7074223A22706179227D',X'7B226E223A317D');
+INSERT INTO "runs" VALUES(3,'going',1,'running',NULL,NULL,'echo','acme',3,1000.0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,X'7B2270726F6D7074223A2277616974227D',NULL);
+CREATE TABLE threads (
+    id INTEGER NOT NULL,
+    principal TEXT COLLATE "BINARY" NOT NULL,
+    agent TEXT COLLATE "BINARY" NOT NULL,
+    thread_id TEXT COLLATE "BINARY" NOT NULL,
+    created DOUBLE NOT NULL,
+    updated DOUBLE NOT NULL,
+    metadata BLOB,
+    state BLOB,
+    PRIMARY KEY (id)
+);
+INSERT INTO "threads" VALUES(1,'acme','echo','t',1000.0,1001.0,NULL,X'7B226E223A317D');
+INSERT INTO "threads" VALUES(2,'acme','echo','u',1000.0,1001.0,NULL,NULL);
+INSERT INTO "threads" VALUES(3,'acme','echo','v',1000.0,1000.0,NULL,NULL);
+CREATE INDEX threads_by_update ON threads (principal, agent, updated, id);
+CREATE UNIQUE INDEX threads_key ON threads (principal, agent, thread_id);
+CREATE INDEX messages_of_thread ON messages (thread, id);
+CREATE INDEX runs_going ON runs (id) WHERE ended IS NULL;
+CREATE UNIQUE INDEX runs_run_id ON runs (run_id);
+CREATE UNIQUE INDEX runs_key ON runs (agent, principal, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX runs_of_principal ON runs (agent, principal, id);
+CREATE INDEX runs_of_thread ON runs (thread, id);
+COMMIT;
