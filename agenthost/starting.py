@@ -27,7 +27,7 @@ def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> Ne
         resumes=request.resumes,
         parent=run.parent.id if run.parent else None,
         detached=request.detached,
-        resumable=entry.info.resumable,
+        resumable=entry.info.resumable and run.parent is None,  # its caller, where that begins again, calls again
         created=run.created,
         status=status,
         user_message=user_message(run) if request.thread_id is not None and status == "running" else None,

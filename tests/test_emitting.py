@@ -241,7 +241,9 @@ def test_an_agents_events_are_numbered_after_those_that_its_log_has() -> None:
             taken.take_over(stored)
             emit = emitter(taken, {})
             for seq in (1, 2):
-                emit(encode_event(seq, f"{seq}"))
+                room = emit(encode_event(seq, f"{seq}"))
+                if room is not None:
+                    await room
             assert [entry.seq for entry in taken.log.hidden] == [3, 4]
 
     asyncio.run(main())

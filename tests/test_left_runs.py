@@ -532,3 +532,33 @@ def test_a_host_that_stops_ends_the_runs_that_it_has_taken_up(store: str) -> Non
             assert (stored.status, stored.code) == ("failed", "host_stopping")
 
     asyncio.run(main())
+
+
+def test_a_run_that_another_one_called_is_lost_with_its_host_and_its_caller_calls_again(store: str) -> None:
+    """Else it would be run twice: by itself, and for the caller that begins again."""
+    callee = Resumable()
+
+    class Caller:
+        resumable = True
+
+        async def run(self, ctx: RunContext) -> AsyncIterator[Any]:
+            yield "calling"
+            yield (await ctx.call("callee", ctx.prompt, thread_id="of-the-caller")).message
+
+    async def main() -> None:
+        specs = [served(Caller()), served(callee, "callee")]
+        async with hosting(*specs, store=store) as host:
+            run = await started(host, RunRequest("work", detached=True))
+            await until(lambda: len(callee.seen) == 1)
+            await lose(host)
+        async with hosting(*specs, store=store) as after:
+            await until(lambda: len(callee.seen) == 2)
+            callee.go.set()
+            assert (await ended(after, run.id)).status == "completed"
+            page = await after.store.list_runs("callee", "ann", limit=10)
+            assert [(one.status, one.code) for one in page.items] == [("completed", None), ("failed", "host_lost")]
+            assert {one.parent for one in page.items} == {run.id}
+            assert len(callee.seen) == 2
+            await idle(after)
+
+    asyncio.run(main())

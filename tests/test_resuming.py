@@ -932,3 +932,19 @@ def test_a_paused_run_asked_for_by_key_gives_its_question_again(store: str) -> N
             assert kinds(await events(again)) == ["model_chunk", "interrupt"]
 
     asyncio.run(main())
+
+
+def test_a_thread_that_is_deleted_takes_its_questions_with_it(store: str) -> None:
+    async def main() -> None:
+        async with hosting(Asks(), store=store) as host:
+            run = await paused(host)
+            assert await host.store.delete_thread(ThreadKey("ann", "agent", "t"))
+            for reply in (Reply(), Reply("q")):
+                with pytest.raises(NotFound):
+                    await resumed(host, reply)
+            with pytest.raises(NotFound):
+                await host.runs.find(host.entries["agent"], run.principal, run.id)
+            await paused(host)
+            assert (await within((await resumed(host, "yes")).result())).message == "q is yes"
+
+    asyncio.run(main())

@@ -386,6 +386,7 @@ def test_every_run_has_exactly_one_terminal_event_and_leaves_nothing_counted(
         expected = {"completed": ["done"], "paused": []}.get(result.status, ["error"])
         assert [kind for kind in kinds(found) if kind in {"done", "error"}] == expected
         assert kinds(found)[-1:] == (expected or ["interrupt"])
+        assert ("interrupt" in kinds(found)) is (result.status == "paused"), "nobody is asked what nobody can answer"
         assert SECRET not in str(found)
 
     async def main() -> None:
