@@ -274,10 +274,15 @@ class Host:
         task.add_done_callback(self._tasks.discard)
 
     def _who_started(self, run: StoredRun) -> Principal:
-        """Who started a run, with what the keys of today let them do, or what they could then where no key says."""
+        """Who started a run, with what the keys of today let them do, or what they could then where keys do not decide.
+
+        Where only keys let anybody in, somebody whose last key is gone may do nothing any more.
+        """
         own = [principal for _digest, principal in _keys(self.config) if principal.id == run.principal]
         if own:
             return replace(own[0], agents=tuple(name for principal in own for name in principal.agents))
+        if self.authenticators and all(isinstance(one, ApiKeys) for one in self.authenticators):
+            return Principal(run.principal)
         caller = run.input.get("caller") or {}
         return Principal(run.principal, groups=tuple(caller.get("groups", ())), agents=tuple(caller.get("agents", ())))
 

@@ -495,6 +495,25 @@ def test_the_caller_of_a_run_may_do_now_what_all_its_keys_allow(tmp_path: Path) 
     asyncio.run(main())
 
 
+def test_the_run_of_somebody_whose_last_key_is_gone_does_not_begin(tmp_path: Path) -> None:
+    held = Held()
+
+    async def main() -> None:
+        async with hosting(served(held, concurrency=1), store=f"sqlite:///{tmp_path}/store.db") as host:
+            runs = [await started(host, RunRequest(f"{n}", detached=True)) for n in range(2)]
+            await lose(host)
+        config = load_config(agents_toml(tmp_path, key("bob"), store=f"sqlite:///{tmp_path}/store.db"), {})
+        after = Host(config, builtins=(native,), specs=[served(held)])
+        await after.start()
+        try:
+            lost = await ended(after, runs[1].id)
+            assert (lost.status, lost.code) == ("failed", "host_lost")
+        finally:
+            await within(after.stop(drain=0.0))
+
+    asyncio.run(main())
+
+
 def test_the_key_of_a_run_that_begins_again_is_still_its_key(store: str) -> None:
     agent = Resumable()
 
