@@ -64,7 +64,7 @@ class Finisher:
         run.finish(ending.result)
         if durable and not recorded:
             self.unrecorded[run.id] = run
-            self._spawn(self._record_late(run, ending))
+            self.spawn(self._record_late(run, ending))
 
     async def _recorded(self, run: Run, ctx: RunContext | None, ending: Ending) -> bool:
         """Commit the end, where there is something to; False where the store refused, which then is the end."""
@@ -116,7 +116,17 @@ class Finisher:
             except Exception as refused:  # noqa: BLE001 - the next start finds the run open and ends it
                 if attempt == 1:
                     log.warning("the end of run %s is not recorded yet: %s", run.id, as_store_error(refused).message)
+                if await self._is_over(run):
+                    break
         self.unrecorded.pop(run.id, None)
+
+    async def _is_over(self, run: Run) -> bool:
+        """Whether the store has no such run going: it was never written, or has ended."""
+        try:
+            stored = await self._store.get_run(run.id)
+        except HostError:
+            return False
+        return stored is None or stored.ended is not None
 
     def end_without_agent(self, run: Run) -> None:
         """Say how the run ended though its task has not: it was cancelled and does not listen."""
@@ -125,23 +135,25 @@ class Finisher:
         if run.task is not None:
             run.stuck = True
             self._count_stuck(run.entry, 1)
-        self._spawn(self.end(run, None))
+        self.spawn(self.end(run, None))
 
     def task_ended(self, run: Run) -> None:
         """The run's task is over, however: what it held is free once its end is written, and not before."""
         if not run.agent_ended:
             run.agent_ended = True  # cancelled before its first step
-            self._spawn(self.end(run, None))
+            self.spawn(self.end(run, None))
         run.cancel_timers()
         if run.outcome_known is not None:
             self._ended(run)
         if run.stuck:
             self._count_stuck(run.entry, -1)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something that `settled` waits for."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def settled(self, seconds: float) -> None:
         """Wait for the ends that are being written, at most so long; what the store still refuses is given up."""

@@ -113,7 +113,7 @@ class Run:
         self.created = time.time()
         self.started = time.perf_counter()
         self.outcome_known: RunResult | None = None  # how it ended, once it has
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def take_over(self, stored: StoredRun) -> None:
         """Be a run that the store has already: its id, its epoch, its log, which goes on where it ends."""
@@ -179,7 +179,7 @@ class Run:
     def finish(self, result: RunResult) -> None:
         """Say how it ended, to everybody who waits."""
         self.outcome_known = result
-        for waiter in self._waiting:
+        for waiter in tuple(self._waiting):
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -187,8 +187,11 @@ class Run:
         """Wait for the end and return the result, whatever it is; any number may wait, and stop waiting."""
         while self.outcome_known is None:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
+            self._waiting.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
         return self.outcome_known
 
     async def result(self) -> RunResult:

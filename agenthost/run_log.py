@@ -44,6 +44,7 @@ class RunLog:
         "_bytes",
         "_entries",
         "_held",
+        "_many",
         "_room",
         "_sleepers",
         "abandoned",
@@ -73,6 +74,7 @@ class RunLog:
         self._bytes = 0
         """What the entries here weigh."""
         self._sleepers: list[asyncio.Future[None]] = []
+        self._many = 2  # sleepers from which on those that are done are dropped
         self._room: asyncio.Future[None] | None = None
 
     def add(self, entry: Entry) -> None:
@@ -195,8 +197,9 @@ class RunLog:
     def sleep(self) -> asyncio.Future[None]:
         """A future that is done when there is news; one that is cancelled is dropped at the next news."""
         sleeper = asyncio.get_running_loop().create_future()
-        if self._sleepers:  # a heartbeat wakes one without news
+        if len(self._sleepers) >= self._many:  # a heartbeat wakes one without news
             self._sleepers = [other for other in self._sleepers if not other.done()]
+            self._many = 2 * len(self._sleepers) + 2
         self._sleepers.append(sleeper)
         if self.on_sleep is not None and self.last > self.visible:
             self.on_sleep()

@@ -198,6 +198,9 @@ class Runs:
             else:
                 await self._end_unbegun(run, refused)
             return
+        if self.stopping:  # its turn came in the moment of the stop
+            self._leave_queued(run)
+            return
         try:
             self._still_wanted(run)
             before = await self.store.begin_run(run.id, epoch, user_message(run) if run.thread else None)
@@ -333,7 +336,10 @@ class Runs:
         if run.error is None and failure is not None:
             run.error = as_run_error(failure)
         del failure  # it holds this frame
-        await self._finisher.end(run, ctx)
+        if run.recorder is None and not run.outcome.interrupts:
+            await self._finisher.end(run, ctx)
+        else:  # a cancel that the agent left behind must not reach the commit
+            await asyncio.shield(self._finisher.spawn(self._finisher.end(run, ctx)))
 
     def _release(self, run: Run) -> None:
         """Give back what a run held; it has ended, and its agent too."""

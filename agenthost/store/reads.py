@@ -45,6 +45,9 @@ _SUMMARY = (
     runs.c.created,
     runs.c.ended,
 )
+PIECE = 128 << 10
+"""Bytes of entries read at once, more or less."""
+
 _OF_RUN = events.c.run_id == runs.c.run_id
 _WHOLE = (
     *_SUMMARY[1:],
@@ -242,14 +245,21 @@ def run_cursor(cursor: str | None) -> int | None:
 
 
 def read_events(connection: Connection, run_id: str, after: int, limit: int) -> list[Entry]:
-    """Read at most `limit` entries of a run's log that follow entry `after`, in order."""
+    """Read at most `limit` entries of a run's log that follow entry `after`, in order, and no more once they are large."""
     query = (
         select(events.c.seq, events.c.type, events.c.data)
         .where(events.c.run_id == run_id, events.c.seq > after)
         .order_by(events.c.seq)
         .limit(limit)
     )
-    return [Entry(seq, kind, data) for seq, kind, data in connection.execute(query)]
+    found: list[Entry] = []
+    size = 0
+    for seq, kind, data in connection.execute(query):
+        found.append(Entry(seq, kind, data))
+        size += len(data)
+        if size >= PIECE:  # each of many readers that are slow holds what it was given
+            break
+    return found
 
 
 def read_agents(connection: Connection) -> set[str]:
