@@ -193,12 +193,10 @@ class Runs:
             await admitted
         except BaseException as refused:  # noqa: BLE001 - also a cancel: it has been promised, so it ends by a word
             run.unadmitted = True
-            if isinstance(refused, HostStopping):
-                self._leave_queued(run)
-            else:
+            if not isinstance(refused, HostStopping):
                 await self._end_unbegun(run, refused)
-            return
-        if self.stopping:  # its turn came in the moment of the stop
+                return
+        if run.unadmitted or self.stopping:  # or its turn came in the moment of the stop
             self._leave_queued(run)
             return
         try:

@@ -245,7 +245,7 @@ def run_cursor(cursor: str | None) -> int | None:
 
 
 def read_events(connection: Connection, run_id: str, after: int, limit: int) -> list[Entry]:
-    """Read at most `limit` entries of a run's log that follow entry `after`, in order, and no more once they are large."""
+    """Read at most `limit` entries, and about `PIECE` bytes, of a run's log that follow entry `after`, in order."""
     query = (
         select(events.c.seq, events.c.type, events.c.data)
         .where(events.c.run_id == run_id, events.c.seq > after)
