@@ -59,6 +59,8 @@ class LeftRuns:
         except HostError as refused:
             log.warning("run %s, which a lost host left, waits: %s", run.run_id, refused.message)
             return False
+        except Exception:  # one that cannot be read must not keep the others from going on
+            log.exception("run %s, which a lost host left, cannot begin again", run.run_id)
         return True
 
     def _goes_on(self, run: StoredRun, entry: AgentEntry) -> bool:
