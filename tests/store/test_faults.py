@@ -341,7 +341,7 @@ def test_a_database_that_may_not_grow_fails_what_does_not_fit(open_store, path, 
         await store.start_run(new_run("t"))
         pages = rows("PRAGMA page_count")[0][0]
         store._writer._connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
-        big = [entry._replace(data=b"x" * 20_000) for entry in entries(1, 9)]
+        big = [entry._replace(data=b"x" * 12_000) for entry in entries(1, 9)]
         failed, also = await settle(store.append("r1", 1, big), store.start_run(new_run("u")))
         assert failed.message == also.message == f"the store {path} {FAILED}: its disk is full"
         assert await store.read_events("r1", 0, 9) == []
