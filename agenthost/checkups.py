@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from agenthost.agents import AgentEntry, Health
+from agenthost.agents import AgentEntry, AgentRef, Health
 from agenthost.blame import summary
 from agenthost.errors import HostError
 
@@ -18,30 +18,46 @@ ANSWER_WITHIN = 5.0
 AILMENT = "says it is not well"
 
 
-async def check_up(entries: Callable[[], Iterable[AgentEntry]], every: float = EVERY) -> None:
-    """Ask until cancelled, all agents side by side; a round begins when the one before has ended."""
-    while True:
-        await asyncio.sleep(every)
-        await asyncio.gather(*(_ask(entry) for entry in tuple(entries()) if entry.serving and entry.ref is not None))
+async def check_up(
+    entries: Callable[[], Iterable[AgentEntry]], every: float = EVERY, answer_within: float = ANSWER_WITHIN
+) -> None:
+    """Ask until cancelled, all agents side by side.
 
-
-async def _ask(entry: AgentEntry) -> None:
-    if entry.ref is None:
-        return
-    limit = asyncio.timeout(ANSWER_WITHIN)
-    problem = ""
+    One that does not answer, nor hear that it is cancelled, is not asked again until it does, and holds up nobody.
+    """
+    asked: dict[AgentEntry, asyncio.Task[str]] = {}
     try:
-        async with limit:
-            health: object = await entry.ref.health()
+        while True:
+            await asyncio.sleep(every)
+            for entry in entries():
+                if entry.serving and entry.ref is not None and entry not in asked:
+                    asked[entry] = asyncio.create_task(_problem(entry.ref), name=f"health of {entry.name}")
+            if asked:
+                await asyncio.wait(asked.values(), timeout=answer_within)
+            for entry, answer in tuple(asked.items()):
+                if answer.done():
+                    del asked[entry]
+                    _note(entry, answer.result())
+                else:
+                    answer.cancel()
+                    _note(entry, f"it did not say within {answer_within:g} s")
+    finally:
+        for answer in asked.values():
+            answer.cancel()
+
+
+async def _problem(ref: AgentRef) -> str:
+    """What an agent says is wrong with it; empty where nothing is."""
+    try:
+        health: object = await ref.health()
         if not isinstance(health, Health):
-            problem = f"its health is of type {type(health).__name__}, not Health"
-        elif not health.ok:
-            problem = str(health.detail) or "it does not say why"
-    except BaseException as raised:
-        task = asyncio.current_task()
-        if isinstance(raised, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise  # the host stops; an agent may raise the same by itself
-        problem = f"it did not say within {ANSWER_WITHIN:g} s" if limit.expired() else summary(raised)
+            return f"its health is of type {type(health).__name__}, not Health"
+        return "" if health.ok else str(health.detail) or "it does not say why"
+    except BaseException as raised:  # noqa: BLE001 - an agent may raise anything, also what it is cancelled with
+        return summary(raised)
+
+
+def _note(entry: AgentEntry, problem: str) -> None:
     if problem:
         entry.ail(AILMENT, HostError(f"agent '{entry.name}' is not well: {problem}"))
     else:

@@ -204,7 +204,7 @@ class Runs:
             before = await self.store.begin_run(run.id, epoch, user_message(run) if run.thread else None)
             again, run.epoch = epoch > run.epoch, epoch
             self._still_wanted(run)
-        except BaseException as refused:  # noqa: BLE001 - as above
+        except BaseException as refused:  # noqa: BLE001 - also a cancel, in the middle of its beginning
             await self._end_unbegun(run, refused)
             return
         run.recorder = Recorder(self.store, run.id, run.epoch, run.log, run.cancel)

@@ -73,8 +73,9 @@ class Watchdog(Collector):
             late, looked = now - looked - LOOK, now
             try:
                 self._look(now, starved=late > LOOK)
-            except RuntimeError:  # the loop is closed
-                return
+            except Exception:  # the next look may go well, and a watchdog that is gone is not missed until it is needed
+                if not self._loop.is_closed():
+                    log.exception("the watchdog could not look")
 
     def _look(self, now: float, *, starved: bool) -> None:
         if not self._waiting or starved or not self._loop.is_running():

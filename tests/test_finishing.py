@@ -343,3 +343,40 @@ def test_a_run_is_in_hand_until_its_end_is_written(path: Path, kind: str) -> Non
             assert isinstance(await host.runs.find(host.entries["agent"], ANN, run.id), EndedRun)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_cancel_that_an_agent_left_behind_does_not_reach_its_end(detached: bool, tmp_path: Path) -> None:
+    async def cancels_itself_late(ctx: RunContext) -> AsyncIterator[str]:
+        yield "said"
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(task.cancel)
+
+    async def main() -> None:
+        async with hosting(cancels_itself_late, store=f"sqlite:///{tmp_path}/store.db") as host:
+            request = RunRequest("p", detached=True) if detached else thread()
+            run = await started(host, request)
+            assert kinds(await events(run)) == ["model_chunk", "done"]
+            assert (await within(run.ended())).status == "completed"
+            await idle(host)
+            stored = await host.store.get_run(run.id)
+            assert stored is not None
+            assert stored.status == "completed"
+
+    asyncio.run(main())
+
+
+def test_an_end_of_a_run_that_the_store_does_not_have_is_given_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        held = Held()
+        async with hosting(held, store=f"sqlite:///{tmp_path}/store.db") as host:
+            run = await started(host, thread())
+            await within(held.begun.wait())
+            with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as file:
+                file.execute("DELETE FROM runs")
+            held.go.set()
+            assert kinds(await events(run))[-1] == "error"
+            await until(lambda: not host.runs._finisher.unrecorded)
+
+    asyncio.run(main())

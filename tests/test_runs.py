@@ -585,6 +585,24 @@ def test_a_queued_run_that_is_cancelled_ends_and_never_begins(store: str) -> Non
     asyncio.run(main())
 
 
+def test_a_turn_that_comes_in_the_moment_of_a_stop_is_left_to_the_next_host(tmp_path: Path) -> None:
+    held = Held()
+
+    async def main() -> None:
+        async with hosting(served(held, concurrency=1), store=f"sqlite:///{tmp_path}/store.db") as host:
+            first, *others = [await started(host, background(f"{number}")) for number in range(5)]
+            host.runs.stopping = True  # as the signal's handler does, a moment before the stop itself
+            held.go.set()
+            await within(first.ended())
+            for run in others:
+                await within(run.ended())
+            assert (await found(host, first.id)).status == "completed"
+            assert [(await host.store.get_run(run.id)).status for run in others] == ["queued"] * 4  # type: ignore[union-attr]  # they are there
+            await idle(host)
+
+    asyncio.run(main())
+
+
 def test_a_host_that_stops_leaves_the_runs_that_wait_to_the_next_one(tmp_path: Path) -> None:
     held = Held()
 

@@ -191,7 +191,7 @@ class Server(uvicorn.Server):
         while self._owing() and time.monotonic() < end and not self.force_exit:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(LOOK)
         latest = time.monotonic() + READ_BY
-        while self._owing() and time.monotonic() < latest:  # noqa: ASYNC110 - when a connection has sent all
+        while self._owing() and time.monotonic() < latest:  # noqa: ASYNC110 - nor when all has been sent
             await asyncio.sleep(LOOK)
 
     def _owing(self) -> bool:

@@ -195,7 +195,8 @@ class Writer:
         if recorder is not None:
             recorder.close()
         if self._connection is not None:
-            self._connection.connection.rollback()
+            with suppress(Exception):  # else the thread ends; what is wrong, the next transaction says
+                self._connection.connection.rollback()
 
     def _save_log(self) -> None:
         """The file is not in its place: let it have all that it was given."""

@@ -8,6 +8,7 @@ import pytest
 
 from agenthost.errors import InvalidRequest
 from agenthost.store import StoreOpenError, stored_agents
+from agenthost.store.reads import PIECE
 
 
 def test_threads_are_listed_in_pages_the_last_used_first(store, new_run, end):
@@ -87,3 +88,21 @@ def test_every_agent_with_data_is_named_also_to_another_process(open_store, path
     path.with_name("junk").write_bytes(b"junk" * 500)
     with pytest.raises(StoreOpenError, match="is not a SQLite database"):
         stored_agents(f"sqlite:///{path.with_name('junk')}")
+
+
+def test_large_entries_are_read_in_small_pieces_and_joined_are_the_whole(store, new_run, entries):
+    async def main():
+        await store.start_run(new_run("t"))
+        log = [
+            entry._replace(data=b"x" * size)
+            for entry, size in zip(entries(1, 6), (1, PIECE, 9, PIECE, PIECE, 1), strict=True)
+        ]
+        await store.append("r1", 1, log)
+        read = []
+        pieces = []
+        while piece := await store.read_events("r1", len(read), 64):
+            pieces.append(len(piece))
+            read += piece
+        assert (read, pieces) == (log, [2, 2, 1, 1])
+
+    asyncio.run(main())
