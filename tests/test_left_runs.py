@@ -475,7 +475,11 @@ def test_a_caller_at_the_limit_of_its_key_loses_no_run_that_was_left(tmp_path: P
     asyncio.run(main())
 
 
-def test_the_caller_of_a_run_may_do_now_what_all_its_keys_allow(tmp_path: Path) -> None:
+ITS_KEYS = key("one", principal="ann", agents='["another"]') + key("two", principal="ann", agents='["agent"]')
+
+
+@pytest.mark.parametrize(("keys", "status"), [(ITS_KEYS, "completed"), (key("bob"), "failed")], ids=["kept", "gone"])
+def test_the_caller_of_a_run_may_do_now_what_its_keys_allow_now(tmp_path: Path, keys: str, status: str) -> None:
     held = Held()
 
     async def main() -> None:
@@ -483,31 +487,12 @@ def test_the_caller_of_a_run_may_do_now_what_all_its_keys_allow(tmp_path: Path) 
             runs = [await started(host, RunRequest(f"{n}", detached=True)) for n in range(2)]
             await lose(host)
         held.go.set()
-        text = key("one", principal="ann", agents='["another"]') + key("two", principal="ann", agents='["agent"]')
-        config = load_config(agents_toml(tmp_path, text, store=f"sqlite:///{tmp_path}/store.db"), {})
+        config = load_config(agents_toml(tmp_path, keys, store=f"sqlite:///{tmp_path}/store.db"), {})
         after = Host(config, builtins=(native,), specs=[served(held)])
         await after.start()
         try:
-            assert (await ended(after, runs[1].id)).status == "completed"
-        finally:
-            await within(after.stop(drain=0.0))
-
-    asyncio.run(main())
-
-
-def test_the_run_of_somebody_whose_last_key_is_gone_does_not_begin(tmp_path: Path) -> None:
-    held = Held()
-
-    async def main() -> None:
-        async with hosting(served(held, concurrency=1), store=f"sqlite:///{tmp_path}/store.db") as host:
-            runs = [await started(host, RunRequest(f"{n}", detached=True)) for n in range(2)]
-            await lose(host)
-        config = load_config(agents_toml(tmp_path, key("bob"), store=f"sqlite:///{tmp_path}/store.db"), {})
-        after = Host(config, builtins=(native,), specs=[served(held)])
-        await after.start()
-        try:
-            lost = await ended(after, runs[1].id)
-            assert (lost.status, lost.code) == ("failed", "host_lost")
+            left = await ended(after, runs[1].id)
+            assert (left.status, left.code) == (status, None if status == "completed" else "host_lost")
         finally:
             await within(after.stop(drain=0.0))
 
