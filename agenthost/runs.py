@@ -334,7 +334,7 @@ class Runs:
         if run.error is None and failure is not None:
             run.error = as_run_error(failure)
         del failure  # it holds this frame
-        if run.recorder is None and not run.outcome.interrupts:
+        if run.closing or (run.recorder is None and not run.outcome.interrupts):
             await self._finisher.end(run, ctx)
         else:  # a cancel that the agent left behind must not reach the commit
             await asyncio.shield(self._finisher.spawn(self._finisher.end(run, ctx)))
