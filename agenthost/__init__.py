@@ -5,7 +5,10 @@ from typing import Any
 
 _HOME = {
     "Agent": "agents",
+    "AgentError": "errors",
+    "AgentPaused": "errors",
     "AgentServer": "agent_server",
+    "AgentUnavailable": "errors",
     "Answer": "agents",
     "Artifact": "events",
     "AsyncClient": "client",
@@ -18,6 +21,7 @@ _HOME = {
     "Health": "agents",
     "HostError": "errors",
     "Interrupt": "events",
+    "InvalidRequest": "errors",
     "LoadError": "errors",
     "Message": "threads",
     "ModelChunk": "events",
@@ -35,6 +39,8 @@ _HOME = {
     "Unauthorized": "errors",
     "Usage": "events",
     "agent": "adapters",
+    "approval_of": "approvals",
+    "ask_approval": "approvals",
     "create_app": "http.app",
     "hookimpl": "hookspecs",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agenthost.agents import AgentEntry, Answer, RunRequest
+from agenthost.approvals import decision_problem, is_approval
 from agenthost.auth import Principal
 from agenthost.ended_run import EndedRun
 from agenthost.errors import AlreadyAnswered, InvalidRequest, NotFound
@@ -171,6 +172,12 @@ def _checked(asked: StoredInterrupt, reply: Reply) -> Answer:
         {"response": reply.response, "decision": reply.decision, "perform_dangling": reply.perform_dangling},
     )
     options, fields = answer.interrupt.options, answer.interrupt.fields
+    if reply.decision is not None and is_approval(answer.interrupt):
+        problem = decision_problem(reply.decision)
+        if problem is not None:
+            raise InvalidRequest(problem)
+    if reply.decision is not None and reply.response in (None, ""):
+        return answer  # a decision takes the place of a response
     if options and not any(_chooses(option, reply.response) for option in options):
         raise InvalidRequest("response: it is none of the interrupt's options")
     if fields is not None:

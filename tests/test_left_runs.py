@@ -529,7 +529,7 @@ def test_a_host_that_stops_ends_the_runs_that_it_has_taken_up(store: str) -> Non
             run = await started(host, RunRequest("work", detached=True))
             await until(lambda: len(agent.seen) == 1)
             await lose(host)
-        async with hosting(agent, store=store) as after:
+        async with hosting(agent, store=store):
             await until(lambda: len(agent.seen) == 2)  # before that, it is left for the next host once more
         async with hosting(agent, store=store) as third:
             stored = await ended(third, run.id)

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from agenthost.cli.env_files import EnvFiles
 from agenthost.cli.summary import counts, start_summary
 from agenthost.config import Config
 from agenthost.http.access_log import AccessLog
@@ -46,16 +47,16 @@ class Options:
     access_log: bool
 
 
-def run_host(config: Config, options: Options, *, dev: bool, served: str = "") -> int:
+def run_host(config: Config, options: Options, *, dev: bool, served: str = "", env: EnvFiles | None = None) -> int:
     """Serve until a signal says stop; returns the exit code. Raises `StartError` where the host refuses to start."""
     signal.signal(signal.SIGTERM, _stop_now)
-    set_up_logging(options.log_format, config.secrets())
+    set_up_logging(options.log_format, config.secrets() | (env.secrets() if env else frozenset()))
     with closing(listen(config.server.host, config.server.port)) as listening:
         access_log = AccessLog(options.log_format) if options.access_log else None
         app = create_app(config, dev=dev, access_log=access_log)
 
         def announce() -> None:
-            _announce(app, _url(listening), options, dev=dev, served=served)
+            _announce(app, _url(listening), options, dev=dev, served=served, env=str(env or ""))
 
         server = EndingServer(app, app.host, on_started=announce)
         try:
@@ -84,12 +85,12 @@ def _url(listening: socket.socket) -> str:
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def _announce(app: App, url: str, options: Options, *, dev: bool, served: str) -> None:
+def _announce(app: App, url: str, options: Options, *, dev: bool, served: str, env: str) -> None:
     if options.log_format == "json":
         log.info("serving at %s; %s", url, counts([*app.host.entries.values()]))
         return
     with suppress(OSError):  # nobody reads it
-        click.echo(start_summary(app.host, url, dev=dev, served=served), err=True)
+        click.echo(start_summary(app.host, url, dev=dev, served=served, env=env), err=True)
 
 
 class EndingServer(Server):

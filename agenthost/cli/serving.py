@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from agenthost.cli.env_files import EnvFiles
 from agenthost.cli.installed import agent_plugins, on_offer, what_to_add
 from agenthost.cli.process import Options, run_host
 from agenthost.config import Config, config_path, default_config, load_config
@@ -51,12 +52,15 @@ def dev(target: str | None, **options: Any) -> int:
             hint="leave --host out, or serve with keys: agenthost serve",
         )
     served = ""
+    env = EnvFiles(os.environ)
+    env.beside(config_path(chosen.config_file))
     if target is None:
         config = _own_config(chosen.config_file)
     else:
         config, served = _one_object(target, chosen.config_file)
+    env.beside_agents(config)
     host = chosen.host or (config.server.host if is_loopback(config.server.host) else LOOPBACK)
-    return run_host(_placed(config, host, chosen.port), chosen, dev=True, served=served)
+    return run_host(_placed(config, host, chosen.port), chosen, dev=True, served=served, env=env)
 
 
 @click.command()

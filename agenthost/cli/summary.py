@@ -26,13 +26,19 @@ LOCAL_ONLY = (
 )
 
 
-def start_summary(host: Host, url: str, *, dev: bool, served: str = "") -> str:
-    """The text for a terminal; `url` is the bound address, `served` where agents come from if not from agents.toml."""
+def start_summary(host: Host, url: str, *, dev: bool, served: str = "", env: str = "") -> str:
+    """The text for a terminal.
+
+    `url` is the bound address, `served` where agents come from if not from agents.toml, `env` which variables came from
+    which `.env`.
+    """
     source = served or (shown_path(host.config.path) if host.config.path else "no agents.toml")
     lines = [f"agenthost {own_version()} · {'dev' if dev else 'serve'} · {url} · {harmless(source)}", ""]
     called = url if dev else host.config.server.public_url.rstrip("/") or url
     lines += _agents(sorted(host.entries.values(), key=lambda entry: entry.name), called)
     lines += ["", f"  store    {_store(host)}", f"  callers  {LOCAL_ONLY if dev else _callers(host)}"]
+    if env:
+        lines.append(f"  env      {harmless(env)}")
     for problem in host.plugins.problems:
         lines += ["", indent(harmless(problem.error.describe()), "  ")]
     return "\n".join([*lines, ""])

@@ -155,8 +155,8 @@ def test_a_row_says_when_and_what_to_do():
 
 # ── environment variables ─────────────────────────────────────────────────────────────────────────────────────────────
 
-NAMED_BY_OTHERS = {("config.forms", "variable")}
-"""Where a variable's name comes from agents.toml."""
+NAMED_BY_OTHERS = {("config.forms", "variable"), ("cli.env_files", "name")}
+"""Where a variable's name comes from agents.toml, or from a `.env`."""
 
 
 def _variables() -> set[str]:

@@ -10,11 +10,11 @@ from tests.house.tree import PACKAGE, ROOT, edges, modules
 
 BLOCKS = {
     "contracts: words everybody shares; standard library and pluggy only, no I/O": """
-        errors events agents threads auth hookspecs
+        approvals errors events agents threads auth hookspecs
     """,
     "loading: finding, loading and running agents, also in a worker process; standard library and pluggy only": """
-        adapters blame contained_tasks daemon_threads distributions forked_children importing lifespans plugins
-        registering settings
+        adapters blame contained_tasks daemon_threads distributions forked_children importing lifespans
+        plugins registering settings
     """,
     "kernel: start-up and the run; no HTTP": """
         config config.checking config.editing config.forms config.keys config.lines config.loading config.problems
@@ -35,11 +35,12 @@ BLOCKS = {
         http.server
     """,
     "people: the command line, a client, one agent by itself": """
-        agent_server __main__
+        agent_server __main__ testing
         client client.asking client.async_client client.connection client.exchanges client.failures client.following
         client.frames client.patience client.replies client.steps client.sync_client
-        cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.doctor cli.findings cli.installed cli.keys
-        cli.listing cli.process cli.questions cli.runs cli.serving cli.summary cli.terminal cli.topics
+        cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.doctor cli.env_files cli.findings
+        cli.installed cli.keys cli.listing cli.process cli.questions cli.runs cli.serving cli.summary cli.terminal
+        cli.topics
     """,
 }
 """A module may import from its own block and from those above it. The package itself is in none: it imports by name."""

@@ -1,4 +1,4 @@
-"""README's map of the source is what the modules say of themselves."""
+"""README is short, and the contributors' map of the source is what the modules say of themselves."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from tests.house.test_layout import BLOCKS
 from tests.house.tree import PACKAGE, ROOT, modules
 
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
 LONGEST = 300
 WIDTH = max(len(name) for name in modules()) + len(".py") + 2
 
 
 def drawn() -> str:
-    """The map as README must have it: the modules of each block in the order of the alphabet, packages first."""
+    """The map as CONTRIBUTING.md must have it: the modules of each block by the alphabet, packages first."""
     lines = [_line(PACKAGE)]
     for block, names in BLOCKS.items():
         lines += ["", f"── {block}", *map(_line, sorted(names.split()))]
@@ -31,9 +32,9 @@ def _file(name: str) -> str:
 
 
 def test_the_map_is_what_the_modules_say():
-    found = re.search(r"```text map\n(.*?)\n```", README, re.DOTALL)
-    assert found, "README has no ```text map"
-    assert found[1] == drawn(), "README's map is not what the modules say; put this there"
+    found = re.search(r"```text map\n(.*?)\n```", CONTRIBUTING, re.DOTALL)
+    assert found, "CONTRIBUTING.md has no ```text map"
+    assert found[1] == drawn(), "the map in CONTRIBUTING.md is not what the modules say; put this there"
 
 
 def test_it_can_be_read_in_one_go():

@@ -1,0 +1,82 @@
+"""The `.env` files that `agenthost dev` reads: beside agents.toml and beside agents, never over what is set already."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from io import StringIO
+from pathlib import Path
+
+from dotenv.main import DotEnv
+from dotenv.parser import parse_stream
+
+from agenthost.config import Config
+from agenthost.config.loading import shown_path
+from agenthost.config.secret_names import is_secret
+from agenthost.errors import StartError
+
+NAME = ".env"
+
+REMEDY = "correct it, or remove it"
+
+
+class EnvFiles:
+    """Reads `.env` files into `environ`; a variable that is set there stays as it is, so the first to set one wins.
+
+    All agents of a process share its environment, so what stands beside one of them is there for the others as well.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        self._environ = environ
+        self._read: dict[Path, dict[str, str]] = {}
+
+    def beside(self, file: Path) -> None:
+        """Read the `.env` in the folder of `file`, if there is one.
+
+        Raises `StartError` for one that cannot be read, naming the line that is no assignment.
+        """
+        path = file.absolute().parent / NAME
+        if path in self._read or not path.is_file():
+            return
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as raised:
+            raise StartError(f"{shown_path(path)} cannot be read: {raised}", hint=REMEDY) from raised
+        wrong = _no_assignment(text)
+        if wrong is not None:
+            raise StartError(f"{shown_path(path)}:{wrong} is not of the form NAME=value", hint=REMEDY)
+        found = DotEnv(None, StringIO(text), override=False).dict()  # what is set goes first in ${…} as well
+        new = {
+            name: value
+            for name, value in found.items()
+            if value is not None and name not in self._environ and "\0" not in name + value
+        }
+        self._environ.update(new)
+        self._read[path] = new
+
+    def beside_agents(self, config: Config) -> None:
+        """Read those in the folders of the files that agents are named by (`use = "team/app.py:graph"`)."""
+        for agent in config.agents.values():
+            file, colon, _attribute = (agent.use or "").rpartition(":")
+            if colon and file.endswith(".py") and agent.enabled:
+                self.beside(config.base_dir / file)
+
+    def secrets(self) -> frozenset[str]:
+        """The values that came from a file under a name like a secret's, to be scrubbed from logs."""
+        read = (pair for values in self._read.values() for pair in values.items())
+        return frozenset(value for name, value in read if value and is_secret(name))
+
+    def __str__(self) -> str:
+        """What was read, for people: `.env: REGION, OPENAI_API_KEY`."""
+        return "; ".join(
+            f"{shown_path(path)}: {', '.join(names) or 'nothing that is not set already'}"
+            for path, names in self._read.items()
+        )
+
+
+def _no_assignment(text: str) -> int | None:
+    """The first line that is neither an assignment, a comment nor blank; from 1."""
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            given = binding.original.string
+            return binding.original.line + given[: len(given) - len(given.lstrip())].count("\n")
+    return None
