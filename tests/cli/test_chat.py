@@ -178,13 +178,17 @@ class Terminal:
         """What Ctrl-C does to the terminal's foreground."""
         self._process.send_signal(signal.SIGINT)
 
-    def interrupted(self) -> int:
-        """Press Ctrl-C until it ends: a signal between the prompt and the wait for keys is one that readline misses."""
+    def interrupted(self, said: str = "") -> int:
+        """Press Ctrl-C at a prompt until it ends, having `said` so; returns the exit code.
+
+        A signal between the prompt and the wait for keys is one that readline misses.
+        """
         ends = time.monotonic() + PATIENCE
-        while time.monotonic() < ends:
+        while self._process.poll() is None and time.monotonic() < ends:
             self.interrupt()
             with suppress(subprocess.TimeoutExpired):
-                return self._process.wait(1.0)
+                self._process.wait(1.0)
+        self.until(said)
         return self.end()
 
     def end(self) -> int:
@@ -234,6 +238,4 @@ def test_at_a_terminal_questions_are_asked_at_the_prompt(url: str):
         terminal.until("> ")
         terminal.type("x\n")
         terminal.until("item> ")
-        terminal.interrupt()
-        terminal.until("a question stays open")
-        assert terminal.end() == 0
+        assert terminal.interrupted("a question stays open") == 0
