@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
-from agenthost.agents import AgentInfo, AgentSpec, Health, RunContext
+from agenthost.agents import AgentInfo, AgentSpec, Health, OwnThread, RunContext
 from agenthost.blame import cut_traceback, summary
 from agenthost.daemon_threads import DaemonThreads, iterate
 from agenthost.errors import LoadError
 from agenthost.events import Event, Result, json_value
-from agenthost.hookspecs import Adapter
+from agenthost.frameworks import missing_adapter
+from agenthost.hookspecs import ANY_MODULE, Adapter
 from agenthost.settings import validate_settings
-from agenthost.threads import Message, ThreadKey
+from agenthost.threads import ThreadKey
 
 MAX_BLOCKING = 64
 """Threads for one agent's blocking runs; more runs wait."""
@@ -81,10 +82,10 @@ class Adapted:
         health: Health = await self.health()
         return health
 
-    async def read_thread(self, key: ThreadKey) -> list[Message] | None:
+    async def read_thread(self, key: ThreadKey) -> OwnThread | None:
         """The agent's own thread."""
-        messages: list[Message] | None = None if self.get_thread is None else await self.get_thread(key)
-        return messages
+        thread: OwnThread | None = None if self.get_thread is None else await self.get_thread(key)
+        return thread
 
     async def drop_thread(self, key: ThreadKey) -> bool:
         """Delete the agent's own thread."""
@@ -106,6 +107,9 @@ def _adapt(found: Any, spec: AgentSpec, adapters: Sequence[Adapter], made_by: tu
     adapter = _adapter_for(found, spec, adapters)
     if adapter is not None:
         return _adapt(_by_adapter(adapter, found, spec), spec, (), (*made_by, found))
+    unadapted = missing_adapter(found, spec)
+    if unadapted is not None:
+        raise unadapted
     info, declared = _mark(found, made_by)
     settings = validate_settings(declared or _settings_type(found, made_by), spec)
     if inspect.isclass(found):
@@ -124,6 +128,7 @@ def _adapter_for(found: Any, spec: AgentSpec, adapters: Sequence[Adapter]) -> Ad
     packages = {kind.__module__.partition(".")[0] for kind in type(found).__mro__}
     candidates = [adapter for adapter in adapters if packages.intersection(adapter.modules)]
     claims = [adapter for adapter in candidates if _accepts(adapter, found, spec)]
+    claims = claims or [one for one in adapters if ANY_MODULE in one.modules and _accepts(one, found, spec)]
     if len(claims) > 1:
         names = ", ".join(sorted(claim.name for claim in claims))
         raise LoadError(
@@ -260,8 +265,10 @@ def _info(found: Any) -> AgentInfo:
         description=str(said("description", first_line)),
         input_schema=said("input_schema", None),
         output_schema=said("output_schema", None),
+        needs_input=bool(said("needs_input", False)),
         resumable=bool(said("resumable", False)),
         keeps_threads=callable(getattr(holder, "get_thread", None)),
+        keeps_pauses=bool(said("keeps_pauses", False)),
     )
 
 

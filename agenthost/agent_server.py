@@ -1,11 +1,12 @@
 """AgentServer: one agent at `/`, in the shape of Locus 3.0.1's server, on the host's own street.
 
-Routes: `POST /invoke`, `POST /stream`, `GET` and `DELETE /threads/{id}`, `GET /threads`, `GET /health` (public).
+Routes: `POST /invoke`, `POST /stream`, `POST /resume`, `GET` and `DELETE /threads/{id}`, `GET /threads`, `/runs`,
+`GET /health` (public).
 
 Security: with a key (`api_key`, else `AGENTHOST_API_KEY`, else `LOCUS_SERVER_API_KEY`) every route but `/health` needs
 it as a bearer token. Without one the server answers this machine only (server, peer and Host are loopback, nothing
 forwarded), and `run` refuses any other address, unless `allow_unauthenticated`. Threads are kept per principal: Locus's
-digest of the key, or `anon`.
+digest of the key, or `anon`; a Locus agent's checkpointer has them as `principal:thread`, as Locus's server does.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from agenthost.auth import Principal
 from agenthost.config import Config, ServerConfig, StoreConfig
 from agenthost.errors import BadRequest
 from agenthost.events import Entry, one_line
+from agenthost.hookspecs import Adapter
 from agenthost.host import Host
 from agenthost.http.agent_app import HANDLERS, mount
 from agenthost.http.app import App
@@ -40,6 +42,7 @@ from agenthost.http.security import Policy, is_loopback, is_token
 from agenthost.http.server import Server, listen
 from agenthost.protocols import native
 from agenthost.protocols.exchange import Exchange, Receive, Scope, Send, exchange_of
+from agenthost.resuming import ResumeRequest
 from agenthost.streaming import data_frame
 
 MetadataResolver = Callable[[Any, str], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
@@ -62,6 +65,9 @@ LIKE_UVICORN: dict[str, Any] = {"log_config": LOGGING_CONFIG, "access_log": True
 
 NOT_STARTED = 3
 """Exit code where the application does not start; uvicorn's."""
+
+UNKNOWN_TO_LOCUS = frozenset({"usage"})
+"""Events that its streams do not have: clients that know Locus's alone would stumble."""
 
 AGENT = "agent"
 """The agent's name in threads, logs and metrics."""
@@ -93,8 +99,9 @@ class AgentServer:
     ) -> None:
         """See the class.
 
-        `stream_tokens` and `decision_handler` are for agents that have a use for them (a framework's, with pauses of
-        its own); `metadata_resolver` is called for every run; `store` is a URL as in `[store] url`.
+        `stream_tokens` says whether streams have the text in pieces; `metadata_resolver` is called for every run,
+        `decision_handler` for every decision that comes with a resume, which without one is refused; `store` is a URL
+        as in `[store] url`.
         """
         self.agent = agent
         self.stream_tokens = stream_tokens
@@ -111,20 +118,18 @@ class AgentServer:
             name=AGENT, source=AgentSource(use=_use(agent), load=lambda: agent), title=title, description=description
         )
         config = Config(server=ServerConfig(drain=DRAIN), store=StoreConfig(url=store))
-        make_host = partial(
-            _LoneHost, config, builtins=(native,), specs=(spec,), hooks=("register_adapters",), authenticating=False
-        )
+        make_host = partial(_LoneHost, config, spec, stream_tokens)
         self._application = _Application(
-            make_host, self._policy(), metadata_resolver, decision_handler, title, description
+            make_host, self._policy(), metadata_resolver, decision_handler, title, description, stream_tokens
         )
         self.app: FastAPI = self._application
 
     def _policy(self) -> Policy:
         public = frozenset({"/health"})
         if self._api_key is None:
-            anonymous = Principal("anon", agents=("*",))
+            anonymous = Principal(principal_of(None), agents=("*",))
             return Policy(anonymous=anonymous, local_only=not self._allow_unauthenticated, public=public)
-        principal = Principal(hashlib.sha256(self._api_key.encode()).hexdigest()[:12], agents=("*",))
+        principal = Principal(principal_of(self._api_key), agents=("*",))
         return Policy(authenticators=(ApiKeys([(digest(self._api_key), principal)]),), public=public)
 
     def run(self, host: str = "127.0.0.1", port: int = 8000, **settings: Any) -> None:
@@ -145,6 +150,11 @@ class AgentServer:
             sys.exit(NOT_STARTED)
 
 
+def principal_of(api_key: str | None) -> str:
+    """Whose threads a key's are: Locus's digest of it, or `anon` without one."""
+    return hashlib.sha256(api_key.encode()).hexdigest()[:12] if api_key else "anon"
+
+
 def _use(agent: Any) -> str:
     kind = agent if inspect.isclass(agent) or inspect.isroutine(agent) else type(agent)
     return f"{kind.__module__}:{kind.__qualname__}"
@@ -152,6 +162,20 @@ def _use(agent: Any) -> str:
 
 class _LoneHost(Host):
     """A host whose one agent is at `/`."""
+
+    def __init__(self, config: Config, spec: AgentSpec, stream_tokens: bool) -> None:
+        super().__init__(config, builtins=(native,), specs=(spec,), hooks=("register_adapters",), authenticating=False)
+        self._stream_tokens = stream_tokens
+
+    def _adapters(self) -> list[Adapter]:
+        return [replace(one, adapt=partial(self._adapted_alone, one.adapt)) for one in super()._adapters()]
+
+    def _adapted_alone(self, adapt: Callable[[Any], Any], found: Any) -> Any:
+        """An adapted agent that has been told how it is served, where that is anything to it."""
+        adapted = adapt(found)
+        if hasattr(type(adapted), "serve_alone"):
+            adapted.serve_alone(stream_tokens=self._stream_tokens)
+        return adapted
 
     def card(self, entry: AgentEntry, scope: Scope, *, limits: bool = False) -> dict[str, Any]:
         """What callers may know of the agent."""
@@ -170,6 +194,7 @@ class _Application(FastAPI):
         decision_handler: DecisionHandler | None,
         title: str,
         description: str,
+        stream_tokens: bool,
     ) -> None:
         super().__init__(
             title=title,
@@ -183,6 +208,7 @@ class _Application(FastAPI):
         self._make_host = make_host
         self._resolver = resolver
         self._decision_handler = decision_handler
+        self._left_out = UNKNOWN_TO_LOCUS if stream_tokens else UNKNOWN_TO_LOCUS | {"model_chunk"}
         self._starting = threading.Lock()
         self._layers = App(make_host(), self, policy)
         mount(self, (native.NATIVE,), self._layers.host, AGENT)
@@ -220,9 +246,8 @@ class _Application(FastAPI):
         host = await self._started(self._layers.host)
         entry: AgentEntry = host.entries[AGENT]
         exchange.host, exchange.entry = host, entry
-        exchange.render = _locus_frame
-        if self._resolver is not None:
-            exchange.prepare = self._resolved
+        exchange.render = self._frame
+        exchange.prepare = self._prepared
         exchange.decide = self._recorded
         handler = native.FAST.get((exchange.method, exchange.path))
         if handler is not None and entry.serving:
@@ -230,16 +255,23 @@ class _Application(FastAPI):
         else:
             await super().__call__(exchange.scope, receive, send)
 
+    def _frame(self, entry: Entry) -> bytes:
+        return b"" if entry.type in self._left_out else _locus_frame(entry)
+
     async def _recorded(self, exchange: Exchange, thread_id: str, decision: Mapping[str, Any]) -> None:
-        """Hand a decision to the handler; a server without one takes none (as Locus 3.0.1)."""
-        if self._decision_handler is None:
-            raise BadRequest("this server does not accept decisions on /resume")
+        """Hand a decision to the handler."""
+        assert self._decision_handler is not None  # without one the request has been refused
         recorded = self._decision_handler(Request(exchange.scope), exchange.caller.id, thread_id, dict(decision))
         if inspect.isawaitable(recorded):
             await recorded
 
-    async def _resolved(self, exchange: Exchange, request: Any) -> Any:
-        assert self._resolver is not None
+    async def _prepared(self, exchange: Exchange, request: Any) -> Any:
+        """The request with the server's metadata; a server without a handler takes no decisions (as Locus 3.0.1)."""
+        replies = request.replies if isinstance(request, ResumeRequest) else ()
+        if self._decision_handler is None and any(reply.decision is not None for reply in replies):
+            raise BadRequest("this server does not accept decisions on /resume")
+        if self._resolver is None:
+            return request
         trusted = self._resolver(Request(exchange.scope), exchange.caller.id)
         if inspect.isawaitable(trusted):
             trusted = await trusted
@@ -247,9 +279,31 @@ class _Application(FastAPI):
 
 
 def _locus_frame(entry: Entry) -> bytes:
-    """Locus's frames: the data line alone, and a `done` of exactly three keys."""
-    if entry.type != "done":
+    """Locus's frames: the data line alone, under Locus's own keys."""
+    own = _LOCUS_SHAPES.get(entry.type)
+    if own is None:
         return data_frame(entry)
-    done = orjson.loads(entry.data)
-    kept = {name: done[name] for name in ("type", "message", "reason")}
-    return data_frame(Entry(entry.seq, entry.type, one_line(orjson.dumps(kept))))
+    return data_frame(Entry(entry.seq, entry.type, one_line(orjson.dumps(own(orjson.loads(entry.data))))))
+
+
+def _done(payload: dict[str, Any]) -> dict[str, Any]:
+    return {name: payload[name] for name in ("type", "message", "reason")}
+
+
+def _interrupt(payload: dict[str, Any]) -> dict[str, Any]:
+    """With every key that Locus sends; `fields` are its list where the agent's were one."""
+    fields = payload.get("fields")
+    listed = fields.get("x-fields", fields) if isinstance(fields, Mapping) else fields
+    return {"type": "interrupt", "agent_name": None, "options": None, "metadata": {}, **payload, "fields": listed}
+
+
+def _tool_progress(payload: dict[str, Any]) -> dict[str, Any]:
+    data = payload.pop("data")
+    return {**data, **payload} if isinstance(data, Mapping) else {**payload, "data": data}
+
+
+_LOCUS_SHAPES: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "done": _done,
+    "interrupt": _interrupt,
+    "tool_progress": _tool_progress,
+}

@@ -36,7 +36,11 @@ class Agent(Protocol):
     - `async health(self) -> Health`
     - `resumable: bool`: a run lost with its host may be started again
     - `title`, `description`: str; `input_schema`, `output_schema`: JSON Schema, as a dict
-    - `async get_thread(key) -> list[Message] | None`, `async delete_thread(key) -> bool`: it keeps its own threads
+    - `needs_input: bool`: a prompt alone says nothing to it; it runs on structured input only
+    - `async get_thread(key) -> list[Message] | Mapping | None`, `async delete_thread(key) -> bool`: it keeps its own
+      threads; the mapping is `OwnThread`
+    - `keeps_pauses: bool`: it keeps its own pauses too, and itself says what answers them (see `resuming.py`)
+    - `serve_alone(*, stream_tokens: bool)`, of what an adapter made: an `AgentServer` has it serve as Locus's would
     """
 
     def run(self, ctx: RunContext) -> AsyncIterator[Event | str]:
@@ -197,6 +201,11 @@ class RunContext:
         )
 
 
+OwnThread = Sequence[Message] | Mapping[str, Any]
+"""A thread that an agent keeps itself: its messages; or a mapping with them under `messages`, with `paused` where it is
+known whether it waits for an answer, and with what else it has to show in place of the host's own reading (`iteration`,
+`tool_executions`, `metadata`)."""
+
 Emit = Callable[[Entry], Awaitable[None] | None]
 """Takes one entry of a run. What it returns is to be awaited before the next one: there is no room, or the loop wants a
 turn. Raises when the run is over, or takes nothing more of this kind."""
@@ -220,7 +229,7 @@ class AgentRef(Protocol):
         """Ask the agent how it is; an agent without that power is well."""
         ...
 
-    async def get_thread(self, key: ThreadKey) -> list[Message] | None:
+    async def get_thread(self, key: ThreadKey) -> OwnThread | None:
         """Read a thread that the agent keeps itself; None if it has none by that key."""
         ...
 
@@ -249,8 +258,10 @@ class AgentInfo:
     description: str = ""
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
+    needs_input: bool = False
     resumable: bool = False
     keeps_threads: bool = False
+    keeps_pauses: bool = False
     max_runs: int | None = None
     """How many of its runs can be going at once, where the agent itself has a limit (a blocking one: its threads)."""
 

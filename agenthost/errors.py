@@ -7,7 +7,7 @@
     ├── LoadError             the agent author's: one agent or plugin cannot be used, the others can
     ├── RequestError          the caller's
     │   ├── BadRequest 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
-    │   ├── ThreadBusy 409 · AlreadyAnswered 409 · NotRecorded 409 · EventsExpired 410
+    │   ├── ThreadBusy 409 · AlreadyAnswered 409 · StillUndecided 409 · NotRecorded 409 · EventsExpired 410
     │   ├── RequestTimeout 408 · BodyTooLarge 413 · TargetTooLong 414 · UnsupportedMediaType 415
     │   ├── Misdirected 421 · InvalidRequest 422 · KeyReused 422 · TooManyRuns 429 · HeadTooLarge 431
     │   └── AgentNotReady 503 · AgentOverloaded 503 · TooManyConnections 503
@@ -23,8 +23,8 @@ an agent, a path or a traceback), else it sees the class's `title`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from agenthost.events import Interrupt
@@ -34,7 +34,7 @@ class HostError(Exception):
     """Something the host can name.
 
     `message` says what and whose, `hint` what to do; `code` is the stable word clients and log queries match on;
-    `retry_after` is in seconds and becomes the `Retry-After` header.
+    `retry_after` is in seconds and becomes the `Retry-After` header; `members` are the problem body's own.
     """
 
     code: ClassVar[str] = "internal"
@@ -49,6 +49,7 @@ class HostError(Exception):
         self.message = message or self.title
         self.hint = hint
         self.retry_after = retry_after
+        self.members: Mapping[str, Any] = {}
 
     @property
     def detail(self) -> str:
@@ -174,6 +175,14 @@ class AlreadyAnswered(RequestError):
     code = "already_answered"
     status = 409
     title = "This question has been answered, or is no longer open"
+
+
+class StillUndecided(RequestError):
+    """The answer does not decide the question, and the agent asks again; the body is also that of Locus 3.0.1."""
+
+    code = "approval_pending"
+    status = 409
+    title = "This question still waits for a decision"
 
 
 class NotRecorded(RequestError):

@@ -25,6 +25,10 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
+ANY_MODULE = "*"
+"""Among an adapter's `modules`: objects of any package, where no adapter claims them by name. It needs `accepts`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """How one framework's objects become agents, importing no framework.

@@ -109,10 +109,10 @@ class Outcome:
         return "".join(self._chunks)
 
     def final_messages(self) -> list[Message]:
-        """What the thread gets: tool calls with their answers, then the assistant's last word."""
+        """What the thread gets: tool calls with their answers, then the assistant's last word, if a pause has one."""
         written = bool(self.result and self.result.message is not None)
         text = self.message if written else "".join(self._chunks[self._answer :])
-        if text or not self.messages:
+        if text or not (self.messages or self.interrupts):
             return [*self.messages, Message.of("assistant", text)]
         return self.messages
 

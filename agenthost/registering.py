@@ -17,7 +17,7 @@ from agenthost.auth import Authenticator
 from agenthost.blame import Blame, did_you_mean
 from agenthost.distributions import AGENT_NAME, AGENT_NAME_RULE
 from agenthost.errors import LoadError
-from agenthost.hookspecs import PROJECT, Adapter, Dialect
+from agenthost.hookspecs import ANY_MODULE, PROJECT, Adapter, Dialect
 
 T = TypeVar("T")
 
@@ -93,6 +93,8 @@ class AdapterRegistrar(Registrar[Adapter]):
         self.need(modules, listed and all(isinstance(module, str) for module in modules), "given a list of modules")
         if not modules:
             raise ValueError(f"adapter {name!r} names no modules, so no object would ever be its own")
+        if ANY_MODULE in modules and accepts is None:
+            raise ValueError(f"adapter {name!r} takes objects of any module, so it needs accepts(obj)")
         self.add(name, Adapter(name, tuple(modules), adapt, accepts))
 
 

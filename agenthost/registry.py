@@ -160,10 +160,10 @@ class Registry:
         return placement
 
     def _input_check(self, spec: AgentSpec, info: AgentInfo) -> Callable[[object], str | None] | None:
-        if info.input_schema is None:
+        if info.input_schema is None and not info.needs_input:
             return None
         try:
-            return input_check(info.input_schema)
+            return input_check({} if info.input_schema is None else info.input_schema, needed=info.needs_input)
         except (ValueError, TypeError) as invalid:
             problem = str(invalid).partition("\n")[0]
             raise self._blamed(spec, f"has an input_schema that is not a JSON Schema: {problem}") from None

@@ -10,8 +10,8 @@ from agenthost.agents import AgentEntry, Answer, RunRequest
 from agenthost.approvals import decision_problem, is_approval
 from agenthost.auth import Principal
 from agenthost.ended_run import EndedRun
-from agenthost.errors import AlreadyAnswered, InvalidRequest, NotFound
-from agenthost.events import json_value
+from agenthost.errors import AlreadyAnswered, InvalidRequest, NotFound, StillUndecided
+from agenthost.events import Interrupt, json_value
 from agenthost.keyed_runs import KeyedRuns
 from agenthost.run import Run
 from agenthost.schemas import input_check
@@ -67,8 +67,9 @@ class Resumes:
         known = await self._known(entry, principal, request)
         if known is not None:
             return known
+        key = ThreadKey(principal.id, entry.name, request.thread_id)
         try:
-            asked = await resumed(self._store, ThreadKey(principal.id, entry.name, request.thread_id), request)
+            asked = await self._asked(entry, key, request)
         except AlreadyAnswered:
             known = await self._known(entry, principal, request)  # by this same request, a moment ago
             if known is not None:
@@ -92,6 +93,25 @@ class Resumes:
             self._forget(questions - taken)
         return run
 
+    async def _asked(self, entry: AgentEntry, key: ThreadKey, request: ResumeRequest) -> RunRequest:
+        """What goes on; also a thread that paused where this host did not see it, if its agent says that it did."""
+        own = entry.info.keeps_pauses
+        try:
+            return await resumed(self._store, key, request, own=own)
+        except NotFound:
+            thread = await entry.ref.get_thread(key) if own and entry.ref and entry.info.keeps_threads else None
+            if not isinstance(thread, Mapping) or not thread.get("paused"):
+                raise
+        answers = [_answer_unseen(reply) for reply in request.replies]
+        return RunRequest(
+            "",
+            key.thread_id,
+            metadata=request.metadata,
+            answers=answers,
+            idempotency_key=request.idempotency_key,
+            request_digest=request.request_digest,
+        )
+
     async def _known(self, entry: AgentEntry, principal: Principal, request: ResumeRequest) -> Run | EndedRun | None:
         if request.idempotency_key is None:
             return None
@@ -108,11 +128,37 @@ class Resumes:
 
 
 def _questions(asked: RunRequest) -> set[Question]:
-    return {(asked.resumes or "", answer.interrupt.interrupt_id or "") for answer in asked.answers}
+    if asked.resumes is None:
+        return set()  # a pause that the host did not see: its thread's turn keeps others from it
+    return {(asked.resumes, answer.interrupt.interrupt_id or "") for answer in asked.answers}
 
 
-async def resumed(store: Store, key: ThreadKey, request: ResumeRequest) -> RunRequest:
+def _answer_unseen(reply: Reply) -> Answer:
+    """An answer to a question that the host never saw."""
+    return Answer(
+        Interrupt("", interrupt_id=reply.interrupt_id), reply.response, reply.decision, reply.perform_dangling
+    )
+
+
+def undecided(run: Run) -> StillUndecided | None:
+    """What to tell of a run that was begun to answer a question, where asking it again is all that it did."""
+    again, answered = run.outcome.interrupts, [answer.interrupt.interrupt_id for answer in run.request.answers]
+    paused = run.outcome_known is not None and run.outcome_known.status == "paused"
+    if not paused or run.thread is None or run.log.last > len(again):
+        return None
+    error, asked = StillUndecided(), again[0]
+    if asked.interrupt_id not in answered and None not in answered:  # None: one that the host did not see
+        return None
+    question = {name: getattr(asked, name) for name in ("interrupt_id", "question", "metadata")}
+    error.members = {"type": error.code, "thread_id": run.thread.thread_id, **question}
+    return error
+
+
+async def resumed(store: Store, key: ThreadKey, request: ResumeRequest, *, own: bool = False) -> RunRequest:
     """The run that goes on: the paused one's prompt and input, and the answers.
+
+    With `own` the agent keeps its pauses itself: it has the paused run's metadata, and says itself what is an answer to
+    its questions; those on a tool call are looked at here all the same, as for every agent.
 
     Raises `NotFound` where nothing is paused, `AlreadyAnswered` for a question that is no longer open, `InvalidRequest`
     for an answer to none in particular, or not one of those asked for.
@@ -124,12 +170,12 @@ async def resumed(store: Store, key: ThreadKey, request: ResumeRequest) -> RunRe
     paused = found[0].run_id
     if any(one.run_id != paused for one in found):
         raise InvalidRequest("answers: they belong to two paused runs; answer one run at a time")
-    answers = [_checked(one, reply) for one, reply in zip(found, request.replies, strict=True)]
+    answers = [_checked(one, reply, own=own) for one, reply in zip(found, request.replies, strict=True)]
     stored = await store.get_run(paused)
     if stored is None:
         raise NotFound("the run that paused is no longer kept")
     again = asked_again(stored, answers)
-    again.metadata = {**again.metadata, **request.metadata}
+    again.metadata = request.metadata if own else {**again.metadata, **request.metadata}
     again.resumes = paused
     again.idempotency_key, again.request_digest = request.idempotency_key, request.request_digest
     again.detached = False
@@ -165,13 +211,15 @@ def _closed(asked: StoredInterrupt) -> AlreadyAnswered:
     return AlreadyAnswered(f"this question is no longer open: {said.get(asked.status, 'it has been answered')}")
 
 
-def _checked(asked: StoredInterrupt, reply: Reply) -> Answer:
+def _checked(asked: StoredInterrupt, reply: Reply, *, own: bool) -> Answer:
     """The answer, where it is one of the `options` and fits the `fields` that the agent asked for."""
     answer = answer_to(
         asked,
         {"response": reply.response, "decision": reply.decision, "perform_dangling": reply.perform_dangling},
     )
     options, fields = answer.interrupt.options, answer.interrupt.fields
+    if own and not is_approval(answer.interrupt):
+        return answer
     if reply.decision is not None and is_approval(answer.interrupt):
         problem = decision_problem(reply.decision)
         if problem is not None:

@@ -234,7 +234,7 @@ class Runs:
             raise AgentNotReady(f"agent '{entry.name}' is {entry.state}", retry_after=RETRY_AFTER)
         if request.thread_id is not None:
             _refuse_bad_thread_id(request.thread_id)
-        if request.input is not None and entry.check_input is not None:
+        if entry.check_input is not None and (request.input is not None or entry.info.needs_input):
             problem = entry.check_input(request.input)
             if problem:
                 raise InvalidRequest(problem)

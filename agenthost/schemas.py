@@ -8,8 +8,10 @@ from typing import Any
 import jsonschema_rs
 
 
-def input_check(schema: Mapping[str, Any], name: str = "input") -> Callable[[Any], str | None]:
+def input_check(schema: Mapping[str, Any], name: str = "input", *, needed: bool = False) -> Callable[[Any], str | None]:
     """Compile `schema` (2020-12 unless it says otherwise); the result says where in `name` and which rule, or None.
+
+    Where it is `needed`, None is told as what is missing.
 
     Raises `ValueError` for a schema that is not one. References to other documents are not followed: the host fetches
     nothing.
@@ -21,6 +23,8 @@ def input_check(schema: Mapping[str, Any], name: str = "input") -> Callable[[Any
     validator = jsonschema_rs.validator_for(dict(schema), retriever=refuse)
 
     def check(value: Any) -> str | None:
+        if needed and value is None:
+            return f"this agent takes structured {name} only: give it as `{name}`"
         error = next(iter(validator.iter_errors(value)), None)
         if error is None:
             return None

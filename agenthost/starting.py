@@ -32,8 +32,9 @@ def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> Ne
         status=status,
         user_message=user_message(run) if request.thread_id is not None and status == "running" else None,
         claims=[
-            Claim(request.resumes or "", answer.interrupt.interrupt_id or "", answer.stored())
+            Claim(request.resumes, answer.interrupt.interrupt_id or "", answer.stored())
             for answer in request.answers
+            if request.resumes is not None  # else it paused where this host did not see it
         ],
         last_seq=last_seq,
     )
@@ -42,7 +43,7 @@ def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> Ne
 def user_message(run: Run) -> Message | None:
     """What the user says with this run; a resume brings an answer, not a message."""
     request = run.request
-    if request.resumes is not None:
+    if request.resumes is not None or request.answers:
         return None
     if request.content:
         return Message("user", request.content, run_id=run.id)

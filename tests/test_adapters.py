@@ -524,6 +524,21 @@ def test_accepts_narrows_what_an_adapter_takes() -> None:
     assert refusal(Foreign(), by(accepts=lambda found: False)).message == NOTHING + "Foreign.run takes (one, two)"
 
 
+def test_an_adapter_for_any_module_takes_what_it_accepts_where_nobody_claims_it_by_name() -> None:
+    class Other:
+        run = None
+
+    Other.__module__ = "users_own"
+    anything = by("any", modules=("*",), accepts=lambda found: isinstance(found, Foreign | Other), adapt=lambda _: say)
+    assert adapted(Other(), by(), anything).once is say
+    assert adapted(Foreign(), anything, by()).once is None, "claimed by name"
+    assert adapted(async_function, by(accepts=lambda found: False), anything).once is async_function
+
+
+async def say(ctx: RunContext) -> str:
+    return ctx.prompt
+
+
 def test_two_claims_on_one_object_are_an_error_that_names_both() -> None:
     refused = refusal(Foreign(), by("web"), by("acme"))
     assert refused.message == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import signal
@@ -22,7 +23,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from agenthost import AgentServer, RunContext
+from agenthost import AgentServer, Interrupt, RunContext, ToolProgress, Usage
 from agenthost.errors import StartError
 from tests.actors import CANCELLED, HOLDING, Structured, hold, mirror, say, wait_for
 from tests.distributions import Site
@@ -361,6 +362,80 @@ def test_a_resolver_that_raises_is_a_500_and_starts_no_run(caplog: pytest.LogCap
             assert b"hunter2" not in reply.body
     assert "no such user: hunter2" in caplog.text
     assert "never" not in HOLDING
+
+
+# ── in Locus's shape ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def locus_like(ctx: RunContext) -> AsyncIterator[Any]:
+    yield "said "
+    yield ToolProgress("c1", {"tool_name": "search", "progress": 0.5})
+    yield ToolProgress("c1", "half")
+    yield Usage("m", 1, 2)
+    if ctx.prompt == "ask" and not ctx.answers:
+        yield Interrupt("when?", fields={"type": "object", "x-fields": [{"name": "day"}]}, interrupt_id="q")
+
+
+def streamed(server: AgentServer, prompt: str) -> list[dict[str, Any]]:
+    with TestClient(server.app) as client:
+        body = client.post("/stream", json={"prompt": prompt}, headers=BEARER).text
+    assert body.endswith("data: [DONE]\n\n")
+    return [json.loads(line.removeprefix("data: ")) for line in body.split("\n\n")[:-2]]
+
+
+def test_a_stream_has_the_data_line_alone_and_locus_keys() -> None:
+    progress = {"type": "tool_progress", "tool_call_id": "c1"}
+    asked = {"agent_name": None, "question": "when?", "options": None, "fields": [{"name": "day"}], "metadata": {}}
+    assert streamed(AgentServer(locus_like, api_key=KEY), "ask") == [
+        {"type": "model_chunk", "content": "said "},
+        {**progress, "tool_name": "search", "progress": 0.5},
+        {**progress, "data": "half"},
+        {**asked, "type": "interrupt", "interrupt_id": "q"},
+    ]
+    done = {"type": "done", "message": "said ", "reason": "complete"}
+    assert streamed(AgentServer(locus_like, api_key=KEY), "x")[-1] == done
+
+
+def test_a_stream_without_tokens_has_the_text_at_the_end() -> None:
+    said = streamed(AgentServer(locus_like, api_key=KEY, stream_tokens=False), "x")
+    assert [event["type"] for event in said] == ["tool_progress", "tool_progress", "done"]
+    assert said[-1]["message"] == "said "
+
+
+DRIVES = """
+from agenthost import hookimpl
+
+class Driven:
+    told = None
+    def serve_alone(self, *, stream_tokens):
+        self.told = stream_tokens
+    async def run(self, ctx):
+        return f"told {self.told}"
+
+@hookimpl
+def register_adapters(register):
+    register("numbers", lambda number: Driven(), modules=["builtins"], accepts=lambda obj: isinstance(obj, int))
+"""
+
+
+def test_an_adapter_is_told_that_it_serves_alone(tmp_path: Path) -> None:
+    with Site(tmp_path / "site") as site:
+        site.install("acme", plugins={"acme": "acme_drives"}, modules={"acme_drives": DRIVES})
+        for stream_tokens in (True, False):
+            with TestClient(AgentServer(7, api_key=KEY, stream_tokens=stream_tokens).app) as client:
+                reply = client.post("/invoke", json={"prompt": "x"}, headers=BEARER)
+                assert reply.json()["message"] == f"told {stream_tokens}"
+
+
+def test_a_decision_without_a_handler_is_refused_before_the_thread_is_looked_for() -> None:
+    with TestClient(AgentServer(locus_like, api_key=KEY).app) as client:
+        for thread in ({"decision": {"verdict": "approved"}}, {"answers": [{"interrupt_id": "q", "decision": {}}]}):
+            reply = client.post("/resume", json={"thread_id": "t", **thread}, headers=BEARER)
+            assert (reply.status_code, reply.json()["detail"]) == (
+                400,
+                "this server does not accept decisions on /resume",
+            )
+        assert client.post("/resume", json={"thread_id": "t"}, headers=BEARER).status_code == 404
 
 
 # ── starts and ends ──────────────────────────────────────────────────────────────────────────────────────────────────

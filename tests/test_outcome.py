@@ -48,6 +48,7 @@ FOLDS: list[tuple[str, list[Any], str, list[tuple[str, str, list[str]]]]] = [
     ("chunks", ["a", ModelChunk("b"), Think("hm"), Custom("x"), "c"], "abc", [("assistant", "abc", [])]),
     ("a result without a message", ["a", "b", Result(output=1)], "ab", [("assistant", "ab", [])]),
     ("a result with one", ["a", "b", Result("c")], "c", [("assistant", "c", [])]),
+    ("a question alone", [Interrupt("really?", interrupt_id="q")], "", []),
     ("a result with an empty one", ["a", Result("")], "", [("assistant", "", [])]),
     (
         "a tool",

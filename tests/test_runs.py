@@ -243,6 +243,24 @@ def test_an_input_that_does_not_meet_the_schema_is_refused_without_being_repeate
     asyncio.run(main())
 
 
+def test_a_prompt_alone_is_refused_where_only_structured_input_is_taken() -> None:
+    class Orders:
+        needs_input = True
+
+        async def run(self, ctx: RunContext) -> dict[str, Any]:
+            return {"ordered": ctx.input}
+
+    async def main() -> None:
+        async with hosting(Orders) as host:
+            with pytest.raises(InvalidRequest) as refused:
+                await started(host, RunRequest("three apples"))
+            assert refused.value.message == "this agent takes structured input only: give it as `input`"
+            run = await started(host, RunRequest("", input={"count": 3}))
+            assert (await run.result()).output == {"ordered": {"count": 3}}
+
+    asyncio.run(main())
+
+
 def test_a_bad_thread_id_is_refused() -> None:
     async def main() -> None:
         async with hosting(speaks) as host:

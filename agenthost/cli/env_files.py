@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from io import StringIO
 from pathlib import Path
 
@@ -30,12 +30,17 @@ class EnvFiles:
         self._read: dict[Path, dict[str, str]] = {}
 
     def beside(self, file: Path) -> None:
-        """Read the `.env` in the folder of `file`, if there is one.
+        """Read the `.env` in the folder of `file`, if there is one; raises as `read` does."""
+        path = file.absolute().parent / NAME
+        if path.is_file():
+            self.read(path)
+
+    def read(self, path: Path) -> None:
+        """Read one file, whatever its name, unless it has been read.
 
         Raises `StartError` for one that cannot be read, naming the line that is no assignment.
         """
-        path = file.absolute().parent / NAME
-        if path in self._read or not path.is_file():
+        if path in self._read:
             return
         try:
             text = path.read_text(encoding="utf-8")
@@ -45,11 +50,11 @@ class EnvFiles:
         if wrong is not None:
             raise StartError(f"{shown_path(path)}:{wrong} is not of the form NAME=value", hint=REMEDY)
         found = DotEnv(None, StringIO(text), override=False).dict()  # what is set goes first in ${…} as well
-        new = {
-            name: value
-            for name, value in found.items()
-            if value is not None and name not in self._environ and "\0" not in name + value
-        }
+        self.take({name: value for name, value in found.items() if value is not None}, path)
+
+    def take(self, found: Mapping[str, str], path: Path) -> None:
+        """Take variables that were found in the file `path`, whatever kind of file it is."""
+        new = {name: value for name, value in found.items() if name not in self._environ and "\0" not in name + value}
         self._environ.update(new)
         self._read[path] = new
 

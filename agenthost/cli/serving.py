@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,8 +13,9 @@ import click
 
 from agenthost.cli.env_files import EnvFiles
 from agenthost.cli.installed import agent_plugins, on_offer, what_to_add
+from agenthost.cli.langgraph_json import LangGraphProject, read_langgraph_json
 from agenthost.cli.process import Options, run_host
-from agenthost.config import Config, config_path, default_config, load_config
+from agenthost.config import AgentConfig, Config, config_path, default_config, load_config
 from agenthost.config.loading import FILE_NAME, FILE_VARIABLE
 from agenthost.errors import StartError
 from agenthost.http.security import is_loopback
@@ -38,8 +40,9 @@ def serving_options(command: Command) -> Command:
 
 @click.command()
 @click.argument("target", metavar="[FILE.py:OBJECT]", required=False)
+@click.option("--from", "project", type=click.Path(path_type=Path), help="Serve the graphs of a langgraph.json.")
 @serving_options
-def dev(target: str | None, **options: Any) -> int:
+def dev(target: str | None, project: Path | None, **options: Any) -> int:
     """Serve on this machine only, without a key: the agents of agents.toml, or one object in a file.
 
     Put nothing in front of it: no proxy, no tunnel, no published port. What others can reach is served by
@@ -54,7 +57,11 @@ def dev(target: str | None, **options: Any) -> int:
     served = ""
     env = EnvFiles(os.environ)
     env.beside(config_path(chosen.config_file))
-    if target is None:
+    if project is not None:
+        if target is not None:
+            raise click.UsageError(f"either {target} or --from {project}, not both")
+        config, served = _graphs(read_langgraph_json(project), chosen.config_file, env)
+    elif target is None:
         config = _own_config(chosen.config_file)
     else:
         config, served = _one_object(target, chosen.config_file)
@@ -101,19 +108,41 @@ def _one_object(target: str, path: Path | None) -> tuple[Config, str]:
             f"did you mean {target}:agent?" if target.endswith(".py") else f"an installed agent: agenthost add {target}"
         )
         raise StartError(f"{target!r} is not of the form FILE.py:OBJECT", hint=near)
-    if _has_config(path):
-        config = load_config(path)
-        note = f" alone; [agents] of {config.path.name if config.path else FILE_NAME} not used"
-    else:
-        config = default_config()
-        config = config.model_copy(update={"store": config.store.model_copy(update={"url": "memory:"})})
-        note = f"; no {FILE_NAME}"
+    config, note = _without_agents(path)
     if where.endswith(".py") and config.base_dir != Path.cwd():
         target = f"{Path(where).absolute()}:{attribute}"
     agent = config.defaults.model_copy(update={"use": target})
+    return _with_agents(config, {agent_name(where, attribute): agent}), f"{where}:{attribute}{note}"
+
+
+def _graphs(project: LangGraphProject, path: Path | None, env: EnvFiles) -> tuple[Config, str]:
+    """The configuration that serves a langgraph.json's graphs, in the surroundings that it asks for."""
+    if isinstance(project.env, Path):
+        env.read(project.env)
+    elif project.env:
+        env.take(project.env, project.path)
+    sys.path.extend(str(folder) for folder in project.folders if str(folder) not in sys.path)
+    config, note = _without_agents(path)
+    agents = {
+        name: config.defaults.model_copy(update={"use": graph.use, "description": graph.description})
+        for name, graph in project.graphs.items()
+    }
+    return _with_agents(config, agents), f"{project.served}{note}"
+
+
+def _without_agents(path: Path | None) -> tuple[Config, str]:
+    """What agents.toml says of everything but agents, and a note of it; without one nothing is written to the disk."""
+    if _has_config(path):
+        config = load_config(path)
+        return config, f" alone; [agents] of {config.path.name if config.path else FILE_NAME} not used"
+    config = default_config()
+    store = config.store.model_copy(update={"url": "memory:"})
+    return config.model_copy(update={"store": store}), f"; no {FILE_NAME}"
+
+
+def _with_agents(config: Config, agents: Mapping[str, AgentConfig]) -> Config:
     server = config.server.model_copy(update={"serve": "configured"})
-    name = agent_name(where, attribute)
-    return config.model_copy(update={"agents": {name: agent}, "server": server}), f"{where}:{attribute}{note}"
+    return config.model_copy(update={"agents": dict(agents), "server": server})
 
 
 def agent_name(where: str, attribute: str) -> str:

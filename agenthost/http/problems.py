@@ -6,6 +6,7 @@ import logging
 
 import orjson
 
+from agenthost.encoding import encode_json
 from agenthost.errors import HostError, RunError
 from agenthost.protocols.exchange import Exchange, Send
 
@@ -13,6 +14,9 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_DETAIL = 600
 """Characters of `detail`; with the rest of the body that stays below 4 kB, also where each is escaped."""
+
+MAX_MEMBER = 800
+"""Bytes of one of an error's own members; a longer one is left out."""
 
 log = logging.getLogger("agenthost.http")
 
@@ -34,6 +38,7 @@ def problem(error: HostError, correlation_id: str, status: int | None = None) ->
         "code": error.code,
         "correlation_id": correlation_id,
     }
+    fields |= {name: value for name, value in error.members.items() if len(encode_json(value)) <= MAX_MEMBER}
     run_id = error.run_id if isinstance(error, RunError) else None
     if run_id is not None:
         fields["run_id"] = run_id

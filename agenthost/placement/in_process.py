@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from agenthost.adapters import Adapted, adapt, returned
-from agenthost.agents import AgentInfo, AgentRef, AgentSpec, Emit, Health, RunContext
+from agenthost.agents import AgentInfo, AgentRef, AgentSpec, Emit, Health, OwnThread, RunContext
 from agenthost.blame import Blame
 from agenthost.encoding import encode_event
-from agenthost.errors import AgentError, LoadError
+from agenthost.errors import AgentError, AgentUnavailable, LoadError
 from agenthost.hookspecs import Adapter
 from agenthost.importing import Importer
 from agenthost.lifespans import LifespanTask
-from agenthost.threads import Message, ThreadKey
+from agenthost.threads import ThreadKey
 
 
 class InProcess:
@@ -69,7 +69,10 @@ async def opened(adapted: Adapted, spec: AgentSpec) -> AgentRef:
     return InProcessRef(adapted, lifespan)
 
 
-def _agent_error(raised: BaseException) -> AgentError:
+def _agent_error(raised: BaseException) -> AgentError | AgentUnavailable:
+    """What the agent raised, as its run's error: its own word where it is one (an adapter's), and of no other run."""
+    if isinstance(raised, AgentError | AgentUnavailable) and raised.correlation_id is None:
+        return raised.again()
     return AgentError(f"{type(raised).__name__}: {raised}")
 
 
@@ -142,7 +145,7 @@ class InProcessRef:
         """Ask the agent how it is."""
         return await self._adapted.ask_health()
 
-    async def get_thread(self, key: ThreadKey) -> list[Message] | None:
+    async def get_thread(self, key: ThreadKey) -> OwnThread | None:
         """Read a thread that the agent keeps itself."""
         return await self._adapted.read_thread(key)
 

@@ -24,7 +24,7 @@ from agenthost.hookspecs import Dialect, RegisterProtocol, hookimpl
 from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Send, exchange_of
 from agenthost.protocols.runs import add_run_routes
 from agenthost.protocols.streaming_replies import JSON, Answer, json_reply, keyed, stream_run
-from agenthost.protocols.threads import wire_thread
+from agenthost.protocols.threads import read_own, wire_thread
 from agenthost.protocols.wire import (
     AgentCard,
     AgentStatus,
@@ -41,6 +41,10 @@ from agenthost.protocols.wire import (
 )
 from agenthost.run import Run
 from agenthost.threads import MAX_THREAD_ID, ThreadKey, thread_id_problem
+
+NO_THREAD = "no such thread"
+NO_THREAD_ALONE = "no thread {!r} here, nor in the agent's own checkpointer where it has one"
+"""The same where one agent is served by itself: what Locus's server says names the id, and the checkpointer."""
 
 
 async def read_all(receive: Receive) -> bytes:
@@ -227,12 +231,11 @@ async def _thread(request: Request, thread_id: str = _THREAD_ID) -> Response:
     key = _key(exchange, thread_id)
     entry = exchange.agent
     stored = await exchange.host.store.get_thread(key)
-    messages = stored.messages if stored else None
-    if entry.info.keeps_threads:
-        messages = await _ref(entry).get_thread(key) or messages
+    kept, own = read_own(await _ref(entry).get_thread(key) if entry.info.keeps_threads else None)
+    messages = kept or (stored.messages if stored else kept)
     if messages is None:
-        raise NotFound("no such thread")
-    return json_reply(wire_thread(key, messages, stored))
+        raise NotFound(NO_THREAD if exchange.agent_path else NO_THREAD_ALONE.format(thread_id))
+    return json_reply(wire_thread(key, messages, stored, own))
 
 
 async def _delete_thread(request: Request, thread_id: str = _THREAD_ID) -> Response:

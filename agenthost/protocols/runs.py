@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,8 +26,13 @@ from agenthost.protocols.run_wire import (
 )
 from agenthost.protocols.streaming_replies import Answer, json_reply, keyed, stream_run
 from agenthost.protocols.wire import InvokeBody, problem_responses, without_none
+from agenthost.resuming import undecided
 from agenthost.run import Run
+from agenthost.run_log import Reader
 from agenthost.store import StoredRun
+
+FIRST_WORD = 1.0
+"""Seconds that the answer to a resume waits for the first word of an agent that keeps its pauses itself."""
 
 LATER = 1.0
 """Seconds after which to ask again for the events of a run that is about to begin again."""
@@ -72,7 +79,25 @@ async def _resume(body: ResumeBody, request: Request) -> Response:
         run: Run | EndedRun = await exchange.host.runs.resume(exchange.agent, exchange.caller, ready)
         return run
 
-    return Answer(stream_run, exchange, begin)
+    return Answer(stream_run, exchange, begin, 0, _first_word if exchange.agent.info.keeps_pauses else None)
+
+
+async def _first_word(run: Run | EndedRun, reader: Reader) -> None:
+    """Wait a moment for what a resumed run begins with.
+
+    Raises `StillUndecided` where that is the question again, and the run's error where it ended with nothing said.
+    """
+    if isinstance(run, EndedRun):
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_WORD):
+            while not run.log.visible and run.outcome_known is None:
+                await reader.news()
+    if run.error is not None and run.log.last <= 1:
+        raise run.error.again()
+    error = undecided(run)
+    if error is not None:
+        raise error
 
 
 async def _start(body: InvokeBody, request: Request) -> Response:

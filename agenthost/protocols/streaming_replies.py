@@ -13,6 +13,7 @@ from agenthost.ended_run import EndedRun
 from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Scope, Send
 from agenthost.protocols.run_wire import idempotency_key, run_digest
 from agenthost.run import Run
+from agenthost.run_log import Reader
 from agenthost.streaming import pump
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -28,13 +29,24 @@ Begin = Callable[[], Awaitable[Run | EndedRun]]
 """Starts a run, or finds one; what it raises is answered as a problem."""
 
 
-async def stream_run(exchange: Exchange, begin: Begin, receive: Receive, send: Send, after: int = 0) -> None:
-    """Send a run's log after entry `after` as it grows; a client that leaves is a reader that leaves."""
+Look = Callable[[Run | EndedRun, Reader], Awaitable[None]]
+"""Waits for what a run begins with."""
+
+
+async def stream_run(
+    exchange: Exchange, begin: Begin, receive: Receive, send: Send, after: int = 0, look: Look | None = None
+) -> None:
+    """Send a run's log after entry `after` as it grows; a client that leaves is a reader that leaves.
+
+    `look` is awaited before anything is sent: what it raises is answered as a problem.
+    """
     with ClientWatch(receive):
         run = await begin()
         reader = run.read(after)
         try:
             headers = [*EVENT_STREAM, *exchange.run_headers(run)]
+            if look is not None:
+                await look(run, reader)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
 
             def write(data: bytes, more: bool) -> Awaitable[None]:

@@ -1,5 +1,6 @@
 """The rows of the table: what is asked of which server, and the goal that stands beside the figure."""
 
+import json
 import os
 import subprocess
 import sys
@@ -263,6 +264,33 @@ def seconds_of(code: str) -> float:
     return time.perf_counter() - began
 
 
+def frameworks(bench: Bench) -> list[Line]:
+    """What an adapter adds to each token of its framework, which streams an answer of its offline test model."""
+    lines = []
+    for folder in sorted((ROOT / "plugins").glob("*/tests/overhead.py")):
+        name = folder.parts[-3].removeprefix("agenthost-")
+        direct, adapted = overhead(bench, folder)
+        what = f"{name}: a streamed token through the adapter"
+        lines += [
+            measured("frameworks", f"{name} alone, a streamed token", "µs CPU", figure(direct)),
+            at_most("frameworks", what, "µs CPU", adapted, 1.10, f"{name} alone", direct),
+        ]
+    return lines
+
+
+def overhead(bench: Bench, file: Path) -> tuple[Values, Values]:
+    """CPU per token of a framework alone and through its adapter, in µs, round by round."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.overhead", str(file), "2000"]
+    ended = subprocess.run(
+        [*command, str(2 * bench.rounds + 1)], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        reason = Unmeasured((ended.stderr.strip().splitlines() or ["it ended without a word"])[-1])
+        return reason, reason
+    found = json.loads(ended.stdout.splitlines()[-1])
+    return found["direct"], found["adapted"]
+
+
 ROWS: dict[str, Callable[[Bench], list[Line]]] = {
     "invoke": invoke,
     "durable": durable,
@@ -272,4 +300,5 @@ ROWS: dict[str, Callable[[Bench], list[Line]]] = {
     "idle-stream": idle_stream,
     "start": start,
     "import": import_cost,
+    "frameworks": frameworks,
 }

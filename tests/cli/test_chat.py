@@ -188,7 +188,8 @@ class Terminal:
             self.interrupt()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
-        self.until(said)
+        if said:
+            self.until(said)
         return self.end()
 
     def end(self) -> int:

@@ -28,6 +28,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_file_of_any_name_and_variables_that_stand_elsewhere_are_taken_in_the_same_way(folder: Path) -> None:
+    (folder / "prod.env").write_text("REGION=eu\nCITY=Rome\n")
+    environ = {"REGION": "us"}
+    env = EnvFiles(environ)
+    env.read(folder / "prod.env")
+    env.take({"CITY": "Paris", "API_KEY": "sk-verysecret", "BAD": "a\0b"}, folder / "langgraph.json")
+
+    assert environ == {"REGION": "us", "CITY": "Rome", "API_KEY": "sk-verysecret"}
+    assert str(env) == f"{folder}/prod.env: CITY; {folder}/langgraph.json: API_KEY"
+    assert env.secrets() == {"sk-verysecret"}
+
+
 def told(served: Serving, names: str, agent: str = "app") -> str:
     message: str = httpx.post(f"{served.url}/agents/{agent}/invoke", json={"prompt": names}).json()["message"]
     return message

@@ -31,6 +31,8 @@ from tests.docs.session import INSTALLS, Session, as_told, commands
 
 DISTRIBUTIONS = {"agenthost", *(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())}
 
+FRAMEWORKS = "frameworks.md"
+
 each_page = pytest.mark.parametrize("one", pages(), ids=lambda one: one.name)
 
 
@@ -151,9 +153,10 @@ def module(block: Block) -> Iterator[ModuleType]:
 
 
 def _scripts(block: Block) -> bool:
-    """Whether a session runs this block as a program."""
+    """Whether a session runs this block as a program, or serves it."""
     name = block.named("file")
-    return name is not None and f"$ python3 {name}" in page(block.page).text
+    typed = page(block.page).text
+    return name is not None and (f"$ python3 {name}" in typed or f"$ agenthost dev {name}:" in typed)
 
 
 @pytest.mark.parametrize(
@@ -245,10 +248,15 @@ async def _serves(app: Any) -> None:
     await lifespan
 
 
+def _marked(one: Page) -> Any:
+    """A page of which one needs what not everybody has installed."""
+    return pytest.param(one, id=one.name, marks=pytest.mark.framework if one.name == FRAMEWORKS else ())
+
+
 # ── console ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@each_page
+@pytest.mark.parametrize("one", [_marked(one) for one in pages()])
 def test_what_a_page_types_prints_what_it_says(one: Page, tmp_path: Path):
     with Session(tmp_path) as session:
         _typed(one, session)

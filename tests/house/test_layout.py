@@ -13,7 +13,7 @@ BLOCKS = {
         approvals errors events agents threads auth hookspecs
     """,
     "loading: finding, loading and running agents, also in a worker process; standard library and pluggy only": """
-        adapters blame contained_tasks daemon_threads distributions forked_children importing lifespans
+        adapters blame contained_tasks daemon_threads distributions forked_children frameworks importing lifespans
         plugins registering settings
     """,
     "kernel: start-up and the run; no HTTP": """
@@ -39,8 +39,8 @@ BLOCKS = {
         client client.asking client.async_client client.connection client.exchanges client.failures client.following
         client.frames client.patience client.replies client.steps client.sync_client
         cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.doctor cli.env_files cli.findings
-        cli.installed cli.keys cli.listing cli.process cli.questions cli.runs cli.serving cli.summary cli.terminal
-        cli.topics
+        cli.installed cli.keys cli.langgraph_json cli.listing cli.process cli.questions cli.runs cli.serving
+        cli.summary cli.terminal cli.topics
     """,
 }
 """A module may import from its own block and from those above it. The package itself is in none: it imports by name."""

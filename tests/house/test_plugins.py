@@ -13,6 +13,13 @@ import pytest
 from tests.house.tree import PLUGINS, ROOT, Module, plugin_modules
 
 MAY_IMPORT = {"agenthost", "agenthost.protocols", "agenthost.testing"}
+IMPORTED_AS = {
+    "langgraph": {"langgraph", "langchain_core", "pydantic"},
+    "locus-sdk": {"locus"},
+    "openai-agents": {"agents", "openai"},
+    "pydantic-ai-slim": {"pydantic_ai", "pydantic", "pydantic_core"},
+}
+"""What a distribution that is not called like its module brings: its modules, and those of what it stands on."""
 PLUGIN_FOLDERS = sorted(path for path in PLUGINS.iterdir() if path.is_dir())
 
 folder_of_a_plugin = pytest.mark.parametrize("folder", PLUGIN_FOLDERS, ids=lambda folder: folder.name)
@@ -30,7 +37,10 @@ def _own(module: Module) -> set[str]:
         root = tomllib.loads((ROOT / "pyproject.toml").read_text())
         needed = [*needed, *root["dependency-groups"]["dev"], *root["project"]["dependencies"]]
     packages = {path.name for path in folder.iterdir() if (path / "__init__.py").is_file()}
-    return packages | {re.split(r"[\W]", need.replace("-", "_"))[0] for need in needed} - {"agenthost"}
+    if "tests" in module.path.parts:
+        packages |= {beside.stem for beside in module.path.parent.glob("*.py")}  # its doubles
+    names = [re.split(r"[^\w-]", need)[0] for need in needed]
+    return packages.union(*(IMPORTED_AS.get(name, {name.replace("-", "_")}) for name in names)) - {"agenthost"}
 
 
 @pytest.mark.parametrize("module", plugin_modules(), ids=lambda module: module.shown)
@@ -73,4 +83,5 @@ def test_every_plugin_is_a_member_of_the_workspace_and_installed_for_the_tests()
     names = {folder.name for folder in PLUGIN_FOLDERS}
     assert root["tool"]["uv"]["workspace"]["members"] == ["plugins/*"]
     assert set(root["tool"]["uv"]["sources"]) == names | {"agenthost"}
-    assert names <= set(root["dependency-groups"]["dev"])
+    groups = root["dependency-groups"]
+    assert names <= {*groups["dev"], *groups["frameworks"]}

@@ -10,7 +10,7 @@ import pytest
 
 from agenthost.agents import RunContext
 from agenthost.auth import Principal
-from agenthost.errors import AgentError, BadEvent, LoadError
+from agenthost.errors import AgentError, AgentUnavailable, BadEvent, LoadError, RunError
 from agenthost.events import Entry, Result
 from agenthost.importing import Importer
 from agenthost.placement.in_process import InProcess
@@ -139,6 +139,28 @@ def test_whatever_an_agent_raises_wherever_is_its_error_with_the_cause(raised: B
         asyncio.run(run(function if where == "function" else Raises, Log()))
     assert error.value.message == f"{type(raised).__name__}: {SECRET}"
     assert error.value.__cause__ is raised
+
+
+@pytest.mark.parametrize("own", [AgentError("its model refuses"), AgentUnavailable("busy", retry_after=3)])
+def test_an_agents_own_word_for_its_failure_is_kept(own: RunError) -> None:
+    async def says(ctx: RunContext) -> str:
+        raise own
+
+    with pytest.raises(type(own)) as error:
+        asyncio.run(run(says, Log()))
+    assert (error.value.message, error.value.retry_after) == (own.message, own.retry_after)
+    assert error.value is not own
+    assert error.value.__cause__ is own
+
+
+def test_another_runs_failure_is_not_this_ones_word() -> None:
+    async def passes_on(ctx: RunContext) -> str:
+        failure = AgentError("of a run that it called")
+        failure.correlation_id = "c"
+        raise failure
+
+    with pytest.raises(AgentError, match=r"^AgentError: of a run that it called$"):
+        asyncio.run(run(passes_on, Log()))
 
 
 def test_a_cancel_goes_through_as_it_is() -> None:

@@ -40,6 +40,27 @@ async def asks(ctx):
         yield Interrupt("really?", options=["yes", "no"], interrupt_id="q", state={"secret": "never sent"})
         return
     yield f"you said {ctx.answer.response}"
+
+
+class Keeps:
+    keeps_pauses = True
+
+    async def get_thread(self, key):
+        return {"messages": [], "paused": key.thread_id == "paused"} if key.thread_id in {"paused", "idle"} else None
+
+    async def delete_thread(self, key):
+        return False
+
+    async def run(self, ctx):
+        response = ctx.answer and ctx.answer.response
+        if response == "broken":
+            raise RuntimeError("hunter2")
+        if response in (None, "undecided"):
+            yield Interrupt("really?", options=["yes", "no"], interrupt_id="q", metadata={"held": "mail"})
+        else:
+            yield f"{response}, {dict(ctx.metadata)}, {ctx.prompt!r}"
+
+keeps = Keeps()
 """
 
 
@@ -47,7 +68,7 @@ async def asks(ctx):
 def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("runs")
     (folder / "background.py").write_text(AGENTS)
-    text = "".join(f'[agents.{name}]\nuse = "background.py:{name}"\n' for name in ("counts", "holds", "asks"))
+    text = "".join(f'[agents.{name}]\nuse = "background.py:{name}"\n' for name in ("counts", "holds", "asks", "keeps"))
     text += '[agents.one-slot]\nuse = "background.py:holds"\nconcurrency = 1\nqueue = 1\n'
     text += key("root", more="admin = true") + key("alice") + key("bob")
     with Hosted(agents_toml(folder, text + actors("say"), store=f"sqlite:///{folder}/store.db")) as running:
@@ -515,3 +536,48 @@ def test_a_host_whose_store_refuses_says_so_and_goes_on_without_a_restart_once_i
         assert state(host, "say", run_id)["error"] == {"code": "store", "detail": "The run could not be recorded"}
         assert [json.loads(data)["type"] for _id, data in read(host, "say", run_id)[:-1]] == ["error"]
         assert ask(host.port, "POST", "/agents/say/invoke", ALICE, {"prompt": "x", "thread_id": "t"}).status == 200
+
+
+# ── agents that keep their pauses themselves ─────────────────────────────────────────────────────────────────────────
+
+
+def go_on(host: Any, body: dict[str, Any]) -> Reply:
+    return ask(host.port, "POST", "/agents/keeps/resume", ALICE, body)
+
+
+def said_in(reply: Reply) -> str:
+    assert reply.status == 200
+    return "".join(json.loads(one.data).get("content", "") for one in reply.frames if one.event == "model_chunk")
+
+
+def test_an_answer_that_decides_nothing_is_409_and_the_question_stays_open(hosted: Any) -> None:
+    body = {"prompt": "p", "thread_id": "held", "metadata": {"of": "the paused run"}}
+    assert ask(hosted.port, "POST", "/agents/keeps/invoke", ALICE, body).json["status"] == "paused"
+    for _ in range(2):
+        reply = go_on(hosted, {"thread_id": "held", "response": "undecided"})
+        assert (reply.status, reply["content-type"]) == (409, "application/problem+json")
+        asked = {"thread_id": "held", "interrupt_id": "q", "question": "really?", "metadata": {"held": "mail"}}
+        assert {"type": "approval_pending", "code": "approval_pending", **asked}.items() <= reply.json.items()
+    reply = go_on(hosted, {"thread_id": "held", "response": "free text", "metadata": {"of": "this one"}})
+    assert said_in(reply) == "free text, {'of': 'this one'}, 'p'", "its options and metadata are its own affair"
+    assert go_on(hosted, {"thread_id": "held", "response": "yes"}).json["code"] == "already_answered"
+
+
+def test_one_that_fails_before_its_first_word_is_a_status_and_can_be_resumed_again(hosted: Any) -> None:
+    ask(hosted.port, "POST", "/agents/keeps/invoke", ALICE, {"prompt": "p", "thread_id": "fails"})
+    reply = go_on(hosted, {"thread_id": "fails", "response": "broken"})
+    assert (reply.status, reply.json["code"]) == (500, "agent_error")
+    assert reply["x-run-id"] == reply.json["run_id"]
+    assert b"hunter2" not in reply.body
+    assert said_in(go_on(hosted, {"thread_id": "fails", "response": "yes"})) == "yes, {}, 'p'"
+
+
+def test_a_thread_that_paused_elsewhere_goes_on_where_its_agent_says_that_it_is_paused(hosted: Any) -> None:
+    assert go_on(hosted, {"thread_id": "paused", "response": "undecided"}).json["code"] == "approval_pending"
+    assert said_in(go_on(hosted, {"thread_id": "paused", "response": "yes"})) == "yes, {}, ''"
+    roles = [one["role"] for one in ask(hosted.port, "GET", "/agents/keeps/threads/paused", ALICE).json["messages"]]
+    assert "user" not in roles, "an answer is no message"
+    for thread in ("idle", "unknown"):
+        reply = go_on(hosted, {"thread_id": thread, "response": "yes"})
+        assert (reply.status, reply.json["code"]) == (404, "not_found")
+    assert ask(hosted.port, "GET", "/agents/keeps/threads/unknown", ALICE).status == 404, "and nothing is left of it"

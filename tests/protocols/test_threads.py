@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agenthost.protocols.threads import tool_executions, wire_message, wire_thread
+from agenthost.protocols.threads import read_own, tool_executions, wire_message, wire_thread
 from agenthost.store.records import RunSummary, StoredThread
 from agenthost.threads import Message, Part, ThreadKey
 
@@ -56,6 +56,25 @@ def test_tool_executions_pair_calls_with_answers_run_by_run() -> None:
         {"tool_name": "search", "tool_call_id": "2", "arguments": {"q": 1}, "result": None, "error": None},
         {"tool_name": "odd", "tool_call_id": "9", "arguments": None, "result": "stray", "error": None},
     ]
+
+
+def test_a_call_that_a_pause_has_held_is_one_execution() -> None:
+    paused, answer = call("1", "a"), Message.of("tool", "sent", tool_call_id="1", name="search", run_id="b")
+    sent = {"tool_name": "search", "tool_call_id": "1", "arguments": {"q": 1}, "result": "sent", "error": None}
+    assert tool_executions([paused, answer]) == [sent]
+    assert tool_executions([paused, call("1", "b"), answer]) == [sent], "the run that goes on may begin it again"
+    unrelated = [paused, Message.of("user", "never mind"), call("1", "b"), answer]
+    assert tool_executions(unrelated) == [{**sent, "result": None}, sent], "a new turn may use an id again"
+
+
+def test_what_an_agent_shows_of_its_own_thread_takes_the_place_of_the_hosts_reading() -> None:
+    said = [Message.of("user", "q"), Message.of("assistant", "a")]
+    messages, own = read_own({"messages": said, "paused": True, "iteration": 7, "metadata": {"from": "agent"}})
+    wire = wire_thread(KEY, messages or (), None, own)
+    assert (wire["iteration"], wire["metadata"], wire["tool_executions"]) == (7, {"from": "agent"}, [])
+    assert "paused" not in wire
+    assert read_own(said) == (said, {})
+    assert read_own(None) == (None, {})
 
 
 def test_a_thread_counts_the_assistants_messages_and_lists_its_runs() -> None:
