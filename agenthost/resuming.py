@@ -44,7 +44,7 @@ class ResumeRequest:
 
 
 Question = tuple[str, str]
-"""A paused run, and which of its interrupts."""
+"""A paused run, and which of its interrupts; or a thread whose pause the host did not see."""
 
 
 class Resumes:
@@ -75,7 +75,7 @@ class Resumes:
             if known is not None:
                 return known
             raise
-        questions = _questions(asked)
+        questions = _questions(asked, key)
         taken = questions & self._going.keys()
         if taken and {self._going[one] for one in taken} != {asked.idempotency_key or ""}:
             raise AlreadyAnswered("another resume is just answering this question")
@@ -99,7 +99,9 @@ class Resumes:
         try:
             return await resumed(self._store, key, request, own=own)
         except NotFound:
-            thread = await entry.ref.get_thread(key) if own and entry.ref and entry.info.keeps_threads else None
+            if not own or any(one.status in {"open", "claimed"} for one in await self._store.interrupts(key)):
+                raise  # what waits here is known, and was not named
+            thread = await entry.ref.get_thread(key) if entry.ref and entry.info.keeps_threads else None
             if not isinstance(thread, Mapping) or not thread.get("paused"):
                 raise
         answers = [_answer_unseen(reply) for reply in request.replies]
@@ -119,17 +121,17 @@ class Resumes:
 
     def ended(self, run: Run) -> None:
         """A run is over: what became of the questions it answered, the store knows."""
-        if run.request.resumes is not None:
-            self._forget(_questions(run.request))
+        if run.request.answers and run.thread is not None:
+            self._forget(_questions(run.request, run.thread))
 
     def _forget(self, questions: Iterable[Question]) -> None:
         for question in questions:
             self._going.pop(question, None)
 
 
-def _questions(asked: RunRequest) -> set[Question]:
+def _questions(asked: RunRequest, thread: ThreadKey) -> set[Question]:
     if asked.resumes is None:
-        return set()  # a pause that the host did not see: its thread's turn keeps others from it
+        return {(thread.digest, "")}  # a pause that the host did not see: there is one on a thread
     return {(asked.resumes, answer.interrupt.interrupt_id or "") for answer in asked.answers}
 
 

@@ -190,7 +190,8 @@ def test_content_in_parts_is_not_said_twice_either() -> None:
 
 def test_a_resume_may_pause_again_and_again(store: str) -> None:
     async def asks_three_times(ctx: RunContext) -> AsyncIterator[Any]:
-        count = len([message for message in ctx.messages if message.role == "assistant"])
+        asked = ctx.answer.interrupt.interrupt_id if ctx.answer else None
+        count = int(asked.removeprefix("q")) + 1 if asked else 0
         if count < 3:
             yield Interrupt(f"{count}?", interrupt_id=f"q{count}")
         else:
@@ -946,5 +947,37 @@ def test_a_thread_that_is_deleted_takes_its_questions_with_it(store: str) -> Non
                 await host.runs.find(host.entries["agent"], run.principal, run.id)
             await paused(host)
             assert (await within((await resumed(host, "yes")).result())).message == "q is yes"
+
+    asyncio.run(main())
+
+
+def test_of_two_answers_to_a_pause_that_the_host_did_not_see_one_is_told_to_whoever_decides() -> None:
+    class Keeps(Held):
+        keeps_pauses = True
+
+        async def get_thread(self, key: ThreadKey) -> Any:
+            return {"messages": [], "paused": True}
+
+    agent, decided = Keeps(), list[Any]()
+
+    async def decide(decision: Any) -> None:
+        decided.append(decision["verdict"])
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with hosting(agent) as host:
+            verdicts = [Reply(decision={"verdict": verdict}) for verdict in ("approved", "denied")]
+            both = await asyncio.gather(
+                *(resumed(host, one, decide=decide) for one in verdicts), return_exceptions=True
+            )
+            (run,) = [one for one in both if isinstance(one, Run)]
+            (refused,) = [one for one in both if not isinstance(one, Run)]
+            assert isinstance(refused, AlreadyAnswered)
+            assert decided == ["approved"]
+            agent.go.set()
+            assert (await within(run.result())).status == "completed"
+            again = await resumed(host, verdicts[1], decide=decide)
+            assert (await within(again.result())).status == "completed"
+            await idle(host)
 
     asyncio.run(main())

@@ -581,3 +581,15 @@ def test_a_thread_that_paused_elsewhere_goes_on_where_its_agent_says_that_it_is_
         reply = go_on(hosted, {"thread_id": thread, "response": "yes"})
         assert (reply.status, reply.json["code"]) == (404, "not_found")
     assert ask(hosted.port, "GET", "/agents/keeps/threads/unknown", ALICE).status == 404, "and nothing is left of it"
+
+
+def test_a_question_that_is_open_here_is_not_answered_under_another_name_though_its_agent_keeps_pauses(
+    hosted: Any,
+) -> None:
+    body = {"prompt": "buy", "thread_id": "paused"}
+    assert ask(hosted.port, "POST", "/agents/keeps/invoke", BOB, body).json["status"] == "paused"
+    answer = {"thread_id": "paused", "interrupt_id": "another", "response": "yes"}
+    refused = ask(hosted.port, "POST", "/agents/keeps/resume", BOB, answer)
+    assert (refused.status, refused.json["code"]) == (404, "not_found")
+    told = ask(hosted.port, "POST", "/agents/keeps/resume", BOB, {**answer, "interrupt_id": "q"})
+    assert json.loads(told.frames[-2].data)["message"].startswith("yes, ")
