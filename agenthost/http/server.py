@@ -10,6 +10,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from types import FrameType
@@ -47,6 +48,10 @@ RESERVED = 200
 ENOUGH_FILES = 65_536
 """Descriptors that are asked for where the limit allows: some systems have none, and what is started here may go
 through all it could have."""
+
+THREADS = 64
+"""Threads of the loop's default executor, where frameworks run plain functions; made as needed. asyncio's own, cores
+and four, are soon taken by functions that go on though their run was cancelled; then no other of the kind runs."""
 
 FORCED = 1
 """Exit code of a host that did not stop by itself."""
@@ -134,6 +139,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "agenthost"))
         await super().startup(sockets=sockets)
         if not self.started:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import socket
@@ -142,3 +143,21 @@ def test_a_start_leaves_the_collector_lazy_with_the_young_and_as_it_was_with_the
     assert ask(hosted.port, "GET", "/health/live").status == 200
     assert gc.get_threshold() == (10_000, 10, 10)
     assert gc.get_freeze_count() > 0
+
+
+def test_plain_functions_that_go_on_when_they_were_cancelled_leave_threads_to_others(tmp_path: Path) -> None:
+    """Frameworks run plain functions on the loop's default executor, which nobody can stop."""
+    held, later = threading.Event(), list[str]()
+    with Hosted(agents_toml(tmp_path, actors("say"), store="memory:"), dev=True) as hosted:
+
+        async def fill() -> None:
+            loop = asyncio.get_running_loop()
+            for _ in range(40):
+                loop.run_in_executor(None, held.wait, START)
+            later.append(await asyncio.wait_for(asyncio.to_thread(lambda: "ran"), START / 2))
+
+        try:
+            hosted.run(fill())
+        finally:
+            held.set()
+    assert later == ["ran"]
