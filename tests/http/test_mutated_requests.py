@@ -49,8 +49,6 @@ def problem_with(mutant: Mutant, reply: Reply) -> str | None:
     """What is wrong with the reply to a wrong request, or None."""
     if reply.status >= 500:
         return f"a {reply.status}: {reply.body[:200]!r}"
-    if reply.seconds > SLOWEST:
-        return f"took {reply.seconds * 1000:.0f} ms"
     if reply.status < 400:
         streamed = reply.all("content-type")[:1] == ["text/event-stream; charset=utf-8"]
         return "a stream without an end" if streamed and not reply.body.endswith(b"data: [DONE]\n\n") else None
@@ -87,7 +85,7 @@ def bombard(port: int, seed: int, count: int) -> tuple[list[str], Counter[str], 
         if reply is not None:
             statuses[str(reply.status)] += 1
             seconds.append(reply.seconds)
-            found = problem_with(mutant, reply)
+            found = problem_with(mutant, reply) or slow(port, mutant, reply)
             if found:
                 problems.append(f"{number}: {mutant.told}: {found}")
         if reply is None or not mutant.complete or "close" in reply.all("connection") or b"close" in mutant.raw[:9000]:
@@ -96,6 +94,15 @@ def bombard(port: int, seed: int, count: int) -> tuple[list[str], Counter[str], 
     if wire is not None:
         wire.socket.close()
     return problems, statuses, seconds
+
+
+def slow(port: int, mutant: Mutant, reply: Reply) -> str | None:
+    """Say so if the reply took too long, and takes so long whenever it is asked for: once is a busy machine's doing."""
+    seconds = [reply.seconds]
+    while seconds[-1] > SLOWEST and len(seconds) < 5:
+        with Wire(port) as wire:
+            seconds.append(exchange(wire, mutant).seconds)
+    return f"took {min(seconds) * 1000:.0f} ms" if min(seconds) > SLOWEST else None
 
 
 def exchange(wire: Wire, mutant: Mutant) -> Reply:
