@@ -269,6 +269,7 @@ def _info(found: Any) -> AgentInfo:
         resumable=bool(said("resumable", False)),
         keeps_threads=callable(getattr(holder, "get_thread", None)),
         keeps_pauses=bool(said("keeps_pauses", False)),
+        module=str(getattr(holder, "__module__", "")),
     )
 
 

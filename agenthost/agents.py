@@ -264,6 +264,8 @@ class AgentInfo:
     keeps_pauses: bool = False
     max_runs: int | None = None
     """How many of its runs can be going at once, where the agent itself has a limit (a blocking one: its threads)."""
+    module: str = field(default="", compare=False)
+    """The module that its class or function is written in, where that is in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +365,9 @@ class AgentEntry:
     def ail(self, kind: str, problem: HostError) -> None:
         """Be degraded by `problem`, which takes the place of an earlier one of its kind."""
         self.ailments[kind] = problem
-        if self.serving:
+        if self.state == "degraded":
+            self.reason = problem
+        elif self.serving:
             self.become("degraded", problem)
 
     def heal(self, kind: str) -> None:
@@ -371,7 +375,7 @@ class AgentEntry:
         if self.ailments.pop(kind, None) is None or self.state != "degraded":
             return
         if self.ailments:
-            self.become("degraded", next(iter(self.ailments.values())))
+            self.reason = next(iter(self.ailments.values()))
         else:
             self.become("ready")
 

@@ -23,6 +23,8 @@ MAX_FRAMES = 40
 """Frames of a traceback that are kept, the last ones: endless recursion has a thousand."""
 
 _MACHINERY = tuple(str(Path(file).parent) + os.sep for file in (__file__, importlib.__file__, pluggy.__file__))
+_CLIENT = str(Path(__file__).parent / "client") + os.sep
+"""The client is for agents too: one that waits for it is not to be blamed on the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,11 @@ def running_frames(frame: FrameType) -> list[traceback.FrameSummary]:
     """Return the frames of a thread that is running, outermost first: the plugin's own, or all where there are none."""
     stack = traceback.StackSummary.extract(traceback.walk_stack(frame))
     stack.reverse()
-    ours = [place for place, one in enumerate(stack) if one.filename.startswith(_MACHINERY)]
+    ours = [
+        place
+        for place, one in enumerate(stack)
+        if one.filename.startswith(_MACHINERY) and not one.filename.startswith(_CLIENT)
+    ]
     inner = stack[ours[-1] + 1 :] if ours else stack
     return list((inner or stack)[-MAX_FRAMES:])
 

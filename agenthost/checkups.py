@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 
 from agenthost.agents import AgentEntry, AgentRef, Health
-from agenthost.blame import summary
+from agenthost.blame import MAX_REASON, encodable, summary
+from agenthost.contained_tasks import context_of
 from agenthost.errors import HostError
 
 EVERY = 15.0
@@ -17,33 +19,40 @@ ANSWER_WITHIN = 5.0
 
 AILMENT = "says it is not well"
 
+log = logging.getLogger("agenthost.checkups")
+
 
 async def check_up(
     entries: Callable[[], Iterable[AgentEntry]], every: float = EVERY, answer_within: float = ANSWER_WITHIN
 ) -> None:
-    """Ask until cancelled, all agents side by side.
-
-    One that does not answer, nor hear that it is cancelled, is not asked again until it does, and holds up nobody.
-    """
-    asked: dict[AgentEntry, asyncio.Task[str]] = {}
+    """Ask until cancelled, all agents side by side; one that still owes an answer is not asked again."""
+    asking: dict[AgentEntry, asyncio.Task[None]] = {}
     try:
         while True:
             await asyncio.sleep(every)
-            for entry in entries():
-                if entry.serving and entry.ref is not None and entry not in asked:
-                    asked[entry] = asyncio.create_task(_problem(entry.ref), name=f"health of {entry.name}")
-            if asked:
-                await asyncio.wait(asked.values(), timeout=answer_within)
-            for entry, answer in tuple(asked.items()):
-                if answer.done():
-                    del asked[entry]
-                    _note(entry, answer.result())
-                else:
-                    answer.cancel()
-                    _note(entry, f"it did not say within {answer_within:g} s")
+            asking = {entry: task for entry, task in asking.items() if not task.done()}
+            for entry in tuple(entries()):
+                if entry.serving and entry.ref is not None and entry not in asking:
+                    asking[entry] = asyncio.create_task(_ask(entry, entry.ref, answer_within))
+                    await asyncio.sleep(0)  # a thousand of them in one turn would be felt by whoever has a request
     finally:
-        for answer in asked.values():
+        for task in asking.values():
+            task.cancel()
+
+
+async def _ask(entry: AgentEntry, ref: AgentRef, answer_within: float) -> None:
+    """Ask one agent, and note what it says in time; ends when it does, though it may not hear that it is cancelled."""
+    answer = asyncio.create_task(_problem(ref), name=f"health of {entry.name}", context=context_of(entry))
+    try:
+        await asyncio.wait((answer,), timeout=answer_within)
+        if answer.done():
+            _note(entry, answer.result())
+        else:
+            _note(entry, f"it did not say within {answer_within:g} s")
             answer.cancel()
+            await asyncio.wait((answer,))
+    finally:
+        answer.cancel()
 
 
 async def _problem(ref: AgentRef) -> str:
@@ -52,13 +61,19 @@ async def _problem(ref: AgentRef) -> str:
         health: object = await ref.health()
         if not isinstance(health, Health):
             return f"its health is of type {type(health).__name__}, not Health"
-        return "" if health.ok else str(health.detail) or "it does not say why"
+        return "" if health.ok else encodable(str(health.detail)[:MAX_REASON]) or "it does not say why"
     except BaseException as raised:  # noqa: BLE001 - an agent may raise anything, also what it is cancelled with
         return summary(raised)
 
 
 def _note(entry: AgentEntry, problem: str) -> None:
+    """Be told how an agent is: nothing, or what ails it. Logged where it is news."""
+    before = entry.ailments.get(AILMENT)
     if problem:
-        entry.ail(AILMENT, HostError(f"agent '{entry.name}' is not well: {problem}"))
-    else:
+        ailment = HostError(f"agent '{entry.name}' ({entry.spec.source.label}) is not well: {problem}")
+        if before is None or before.message != ailment.message:
+            log.warning("%s", ailment.message, extra={"agent": entry.name})
+        entry.ail(AILMENT, ailment)
+    elif before is not None:
+        log.info("agent '%s' is well again", entry.name, extra={"agent": entry.name})
         entry.heal(AILMENT)

@@ -1,14 +1,17 @@
-"""Tasks that an agent starts end with an ordinary exception where they would raise `SystemExit`, which ends a loop.
+"""What agents start: whose a task or a thread is, and that no task of theirs ends the loop by `SystemExit`.
 
 asyncio lets `SystemExit` and `KeyboardInterrupt` out of the loop, whoever awaits the task: one `sys.exit` in a tool
-would end the host.
+would end the host. In tasks of agents they become ordinary exceptions.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
-from contextvars import ContextVar
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
 from typing import Any
 
 _inside: ContextVar[object] = ContextVar("agenthost_inside_an_agent", default=None)
@@ -26,10 +29,44 @@ def inside_an_agent(owner: object) -> None:
     _inside.set(owner)
 
 
+def context_of(owner: object) -> Context:
+    """A copy of this context for a task, and what it starts, that is `owner`'s from its first step."""
+    context = copy_context()
+    context.run(_inside.set, owner)
+    return context
+
+
 def owner_of(task: asyncio.Task[Any]) -> object:
     """Whose a task is that an agent has made; None for any other. May be asked from any thread."""
     coro = task.get_coro()
     return coro.owner if isinstance(coro, _Contained) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadAtWork:
+    """A thread that does an agent's work: whose, its id in the system, the seconds of processor it had before."""
+
+    owner: object
+    native_id: int
+    processor: float
+
+
+_at_work: dict[int, ThreadAtWork] = {}
+
+
+def work_on_thread(work: Callable[[], None]) -> None:
+    """Do the work of the agent that this context is inside of, on this thread, which is known as its until then."""
+    ident = threading.get_ident()
+    _at_work[ident] = ThreadAtWork(_inside.get(), threading.get_native_id(), time.thread_time())
+    try:
+        work()
+    finally:
+        del _at_work[ident]
+
+
+def threads_at_work() -> Mapping[int, ThreadAtWork]:
+    """The threads that do the work of agents now, by ident: a copy, which may be had from any thread."""
+    return _at_work.copy()
 
 
 def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
@@ -46,7 +83,8 @@ class _Containing:
         self._former = former
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **given: Any) -> Any:
-        owner = _inside.get()
+        context = given.get("context")
+        owner = (context and context.get(_inside)) or _inside.get()
         if owner is not None and asyncio.iscoroutine(coro):
             coro = _Contained(coro, owner)
         if self._former is not None:

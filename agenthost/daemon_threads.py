@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+from agenthost.contained_tasks import work_on_thread
+
 AHEAD = 64
 """How many events a generator may be ahead of its reader."""
 
@@ -168,7 +170,7 @@ async def iterate(threads: DaemonThreads, start: Callable[[], Iterator[Any]]) ->
     """Yield what `start()` yields, iterated on one of `threads` in this task's context variables."""
     context = contextvars.copy_context()
     bridge = Bridge(start)
-    threads.submit(lambda: context.run(bridge.work))
+    threads.submit(lambda: context.run(work_on_thread, bridge.work))
     items = bridge.items()
     try:
         async for item in items:

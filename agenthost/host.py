@@ -207,6 +207,7 @@ class Host:
         self.prepare()
         self._loop = asyncio.get_running_loop()
         contain_tasks(self._loop)
+        self._watchdog = Watchdog(self.runs.of_task, self.entries)
         left = await self.store.recover()
         pending = self.plugins.pending
         specs = discover(self.config, self.plugins) if self._specs is None else self._specs
@@ -218,7 +219,6 @@ class Host:
             self._background(taking_up, "runs of a lost host")
         kept = self.config.store
         self._background(check_up(self.entries.values), "checkups")
-        self._watchdog = Watchdog(self.runs.of_task)
         self._background(keep_tidy(self.store, kept.run_retention, kept.thread_retention), "retention")
         await self.registry.settled(settle)
         self.started = True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from agenthost.contained_tasks import inside_an_agent
+from agenthost.contained_tasks import context_of
 
 
 class LifespanTask:
@@ -22,7 +22,7 @@ class LifespanTask:
 
     async def enter(self) -> None:
         """Enter it; raises whatever entering raised. When cancelled (a time limit), the entering is cancelled too."""
-        self._task = asyncio.create_task(self._live(), name=f"lifespan {self.name}")
+        self._task = asyncio.create_task(self._live(), name=f"lifespan {self.name}", context=context_of(self))
         try:
             await asyncio.shield(self._entered)
         except asyncio.CancelledError:
@@ -43,7 +43,6 @@ class LifespanTask:
         return None if self._task.cancelled() else self._task.exception()
 
     async def _live(self) -> None:
-        inside_an_agent(self)
         try:
             async with self._make():
                 if not self._entered.done():

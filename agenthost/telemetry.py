@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import time
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -167,9 +169,27 @@ def _text_line(fields: Mapping[str, Any]) -> str:
     return head + tail + (f" traceback={escaped(trace)}" if trace else "")
 
 
+def own_stream(stream: TextIO) -> TextIO:
+    """Where `stream` leads, by a descriptor of its own: an agent in this process may close `sys.stdout`."""
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError):
+        return stream  # it leads to no descriptor, or nowhere at all
+    return open(descriptor, "w", encoding=stream.encoding, errors="backslashreplace")
+
+
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines; one that cannot be written is lost, and not the run that it was about."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name for it
+        """Say it on `sys.stderr`, as logging does, unless an agent has closed that."""
+        with suppress(ValueError):
+            super().handleError(record)
+
+
 def set_up_logging(log_format: str, secrets: Collection[str], stream: TextIO | None = None) -> None:
     """Send every record of this process to `stream` (stderr), formatted `text` or `json`; replaces earlier handlers."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _LineHandler(stream or sys.stderr)
     handler.setFormatter(LineFormatter(as_json=log_format == "json", secrets=secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+import threading
 from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 
-from agenthost.blame import Blame, count, cut_traceback, did_you_mean, labels, plugin_frames, remedy, summary
+from agenthost.blame import (
+    Blame,
+    count,
+    cut_traceback,
+    did_you_mean,
+    labels,
+    plugin_frames,
+    remedy,
+    running_frames,
+    summary,
+)
+from agenthost.client import Client
+from agenthost.contained_tasks import work_on_thread
 
 
 def raised(error: BaseException) -> BaseException:
@@ -80,3 +95,34 @@ def test_claims_are_counted_and_listed() -> None:
     claims = [SimpleNamespace(label=f"acme {number}") for number in range(5)]
     assert labels(claims[:2]) == "acme 0, acme 1"
     assert [count(claims[:number]) for number in (2, 3, 4, 5)] == ["two", "three", "four", "5"]
+
+
+def test_the_frames_of_a_thread_begin_where_a_plugins_code_does() -> None:
+    frames = []
+    work_on_thread(lambda: frames.extend(running_frames(sys._getframe())))
+    assert [frame.name for frame in frames] == ["<lambda>"]
+    assert frames[0].filename == __file__
+
+
+def test_one_that_waits_for_our_own_client_is_still_to_be_seen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        def waits() -> None:
+            with Client(f"http://127.0.0.1:{silent.getsockname()[1]}", reconnect=0) as client:
+                try:
+                    client.agents()
+                except Exception as failed:
+                    failures.append(failed)
+
+        failures: list[Exception] = []
+        thread = threading.Thread(target=work_on_thread, args=(waits,))
+        thread.start()
+        connection, _address = silent.accept()
+        assert connection.recv(65536)
+        ident = thread.ident
+        assert ident is not None
+        frames = running_frames(sys._current_frames()[ident])
+        connection.close()
+    thread.join()
+    assert frames[0].name == "waits"
+    assert failures

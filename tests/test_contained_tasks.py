@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import pytest
 
-from agenthost.contained_tasks import LeftByTask, contain_tasks, inside_an_agent
+from agenthost.contained_tasks import (
+    LeftByTask,
+    contain_tasks,
+    context_of,
+    inside_an_agent,
+    owner_of,
+    threads_at_work,
+    work_on_thread,
+)
 
 
 async def leaves() -> NoReturn:
@@ -100,3 +109,44 @@ def test_the_hosts_own_tasks_are_as_they_were_and_a_factory_that_was_there_is_us
         assert made == [own]
 
     asyncio.run(main())
+
+
+def test_a_task_is_known_as_its_owners_and_so_is_what_it_starts() -> None:
+    async def main() -> None:
+        inner = asyncio.create_task(asyncio.sleep(0))
+        assert owner_of(inner) == "an agent"
+        await inner
+
+    inside(main)
+
+
+def test_a_task_may_be_anothers_from_its_first_step() -> None:
+    async def main() -> None:
+        contain_tasks(asyncio.get_running_loop())
+        seen: list[object] = []
+
+        async def works() -> None:
+            inner = asyncio.create_task(asyncio.sleep(0))
+            seen.append(owner_of(inner))
+            await inner
+
+        task = asyncio.create_task(works(), context=context_of("another"))
+        seen.append(owner_of(task))
+        await task
+        assert seen == ["another", "another"]
+        own = asyncio.create_task(asyncio.sleep(0))
+        assert owner_of(own) is None
+        await own
+
+    asyncio.run(main())
+
+
+def test_a_thread_is_known_as_its_owners_while_it_works() -> None:
+    def work() -> None:
+        job = threads_at_work()[threading.get_ident()]
+        assert (job.owner, job.native_id) == ("an agent", threading.get_native_id())
+        raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        context_of("an agent").run(work_on_thread, work)
+    assert threading.get_ident() not in threads_at_work()

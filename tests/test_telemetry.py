@@ -6,6 +6,9 @@ import asyncio
 import io
 import json
 import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,15 @@ from hypothesis import strategies as st
 from agenthost.agents import RunContext, RunRequest
 from agenthost.errors import Cancelled
 from agenthost.events import Interrupt, Usage
-from agenthost.telemetry import BUCKETS, LineFormatter, RunMetrics, escaped, render_metrics, set_up_logging
+from agenthost.telemetry import (
+    BUCKETS,
+    LineFormatter,
+    RunMetrics,
+    escaped,
+    own_stream,
+    render_metrics,
+    set_up_logging,
+)
 from tests.agents_for_tests import Deaf, Held, hosting, idle, raising, served, started, told, until, within
 
 KEY = "sk-do-not-log-me"
@@ -121,25 +132,51 @@ def test_the_longest_secret_goes_first_and_what_is_too_short_to_be_one_stays() -
     assert line.endswith(": *** info")
 
 
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """Puts back what `set_up_logging` changes."""
+    root, ours = logging.getLogger(), logging.getLogger("agenthost")
+    before, level, our_level = list(root.handlers), root.level, ours.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    ours.setLevel(our_level)
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
 def test_logging_is_set_up_for_the_whole_process_and_only_once() -> None:
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    ours = logging.getLogger("agenthost").level
-    try:
-        for log_format in ("text", "json"):
-            stream = io.StringIO()
-            set_up_logging(log_format, [KEY], stream)
-            logging.getLogger("agenthost.anything").info("hello %s", KEY)
-            logging.getLogger("someone.elses").info("not heard")
-            logging.getLogger("someone.elses").warning("heard")
-            lines = stream.getvalue().splitlines()
-            assert len(lines) == 2
-            assert "hello ***" in lines[0]
-            assert (lines[0][0] == "{") is (log_format == "json")
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
-        logging.getLogger("agenthost").setLevel(ours)
+    for log_format in ("text", "json"):
+        stream = io.StringIO()
+        set_up_logging(log_format, [KEY], stream)
+        logging.getLogger("agenthost.anything").info("hello %s", KEY)
+        logging.getLogger("someone.elses").info("not heard")
+        logging.getLogger("someone.elses").warning("heard")
+        lines = stream.getvalue().splitlines()
+        assert len(lines) == 2
+        assert "hello ***" in lines[0]
+        assert (lines[0][0] == "{") is (log_format == "json")
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_a_line_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    set_up_logging("text", [], closed)
+    logging.getLogger("agenthost.anything").error("nobody reads this")
+
+
+def test_a_stream_of_our_own_outlives_the_one_that_it_leads_beside(tmp_path: Path) -> None:
+    theirs = (tmp_path / "log").open("w", encoding="utf-8")
+    with own_stream(theirs) as ours:
+        theirs.close()
+        ours.write("still here \ud800\n")
+    assert (tmp_path / "log").read_text() == "still here \\ud800\n"
+
+
+def test_a_stream_that_leads_nowhere_is_used_as_it_is() -> None:
+    stream = io.StringIO()
+    assert own_stream(stream) is stream
 
 
 def numbers(page: bytes, name: str) -> dict[str, float]:

@@ -100,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command that `arguments` (else the process's) spell, and exit."""
     code = run(arguments)
     try:
-        sys.stdout.flush()
+        if not sys.stdout.closed:  # by an agent that ran in this process
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read this has seen enough; the interpreter's own flush at the end must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,7 +25,7 @@ from agenthost.config import Config
 from agenthost.http.access_log import AccessLog
 from agenthost.http.app import App, create_app
 from agenthost.http.server import FORCED, Server, listen
-from agenthost.telemetry import set_up_logging
+from agenthost.telemetry import own_stream, set_up_logging
 
 PAST_DRAIN = 1.0
 """Seconds that everything but runs has to end: after `drain`, and once all is closed. Then the process is ended."""
@@ -50,9 +50,10 @@ class Options:
 def run_host(config: Config, options: Options, *, dev: bool, served: str = "", env: EnvFiles | None = None) -> int:
     """Serve until a signal says stop; returns the exit code. Raises `StartError` where the host refuses to start."""
     signal.signal(signal.SIGTERM, _stop_now)
-    set_up_logging(options.log_format, config.secrets() | (env.secrets() if env else frozenset()))
+    secrets = config.secrets() | (env.secrets() if env else frozenset())
+    set_up_logging(options.log_format, secrets, own_stream(sys.stderr))
     with closing(listen(config.server.host, config.server.port)) as listening:
-        access_log = AccessLog(options.log_format) if options.access_log else None
+        access_log = AccessLog(options.log_format, own_stream(sys.stdout)) if options.access_log else None
         app = create_app(config, dev=dev, access_log=access_log)
 
         def announce() -> None:

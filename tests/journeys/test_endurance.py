@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,12 @@ import asyncio
 import sys
 import threading
 import time
+
+from agenthost import Result
+
+
+async def counts_tasks(ctx):
+    return Result(output=len(asyncio.all_tasks()))
 
 
 async def leaves(ctx):
@@ -96,6 +103,13 @@ def seen(pid: int) -> tuple[int, int]:
     return descriptors, int(status.partition("Threads:")[2].split()[0])
 
 
+def left(host: Process) -> Counter[str]:
+    """How many descriptors, threads and tasks a host has."""
+    descriptors, threads = seen(host.pid)
+    tasks = ask(host.port, "POST", "/agents/counts-tasks/invoke", body={"prompt": "x"}).json["output"]
+    return Counter(descriptors=descriptors, threads=threads, tasks=tasks)
+
+
 def some_of_everything(port: int, times: int) -> None:
     """Runs that answer, stream, fail, are kept in threads, and are left by their client: five each time."""
     for place in range(times):
@@ -139,19 +153,20 @@ def some_that_are_kept(port: int, times: int) -> None:
 
 @pytest.mark.fault
 @pytest.mark.parametrize("some", [some_of_everything, some_that_are_kept])
-def test_a_thousand_runs_leave_no_descriptor_no_thread_and_no_memory(
+def test_a_thousand_runs_leave_no_descriptor_no_thread_no_task_and_no_memory(
     tmp_path: Path, some: Callable[[int, int], None]
 ) -> None:
-    text = actors("say", "everything", "fail", "Structured", "hold", "drip")
+    text = actors("say", "everything", "fail", "Structured", "hold", "drip") + agents(tmp_path, "counts_tasks")
     with Process(agents_toml(tmp_path, text, store=f"sqlite:///{tmp_path}/store.db"), dev=True) as host:
         some(host.port, 60)
-        before, memory = seen(host.pid), host.resident()
+        before, memory = left(host), host.resident()
         some(host.port, 200)
         deadline = time.monotonic() + 20
-        while (after := seen(host.pid)) != before and time.monotonic() < deadline:
+        while (more := left(host) - before) and time.monotonic() < deadline:
             time.sleep(0.05)  # connections that were left are closed when the host notices
-        assert abs(after[0] - before[0]) <= 2, "descriptors"
-        assert abs(after[1] - before[1]) <= 2, "threads"
+        assert more["descriptors"] <= 2
+        assert more["threads"] <= 2
+        assert more["tasks"] == 0
         assert host.resident() - memory <= 10 << 20
 
 
