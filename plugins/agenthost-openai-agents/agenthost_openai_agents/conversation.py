@@ -29,29 +29,36 @@ def input_items(ctx: RunContext) -> list[Item]:
     """What the model is given: the conversation so far and the new message.
 
     The items kept by the last run that ended well are the SDK's own, with all that a `Message` has no place for
-    (reasoning, hosted tools' results, ids). What the thread has from later runs, which failed, comes after them.
+    (reasoning, hosted tools' results, ids). The calls it asked about follow: they may have run. What the thread has
+    from later runs, which failed, comes after them.
     """
-    kept, covered = ctx.state.get("items"), ctx.state.get("run")
-    history = ctx.history
-    if kept is None:
-        items = items_of(history)
-    else:
-        ours = max((place for place, said in enumerate(history) if said.run_id == covered), default=len(history) - 1)
-        items = [*kept, *items_of(history[ours + 1 :])]
+    kept, covered, history = ctx.state.get("items"), ctx.state.get("run"), ctx.history
+    ours = max((place for place, said in enumerate(history) if said.run_id == covered), default=len(history) - 1)
+    before = items_of(history[: ours + 1]) if kept is None else kept
+    told = {item.get("call_id") for item in before}
+    asked = [item for item in ctx.state.get("asked", ()) if item["call_id"] not in told]
+    items = [*before, *asked, *items_of(history[ours + 1 :])]
     parts = list(ctx.content or ([Part(text=ctx.prompt)] if ctx.prompt or ctx.input is None else []))
     if ctx.input is not None:
         parts.append(Part(json=ctx.input))
     return [*items, {"role": "user", "content": _content(parts)}]
 
 
-def keep(ctx: RunContext, items: Sequence[Any]) -> None:
-    """Keep the items of a run for the next one on its thread; where they are too many, the messages must do."""
+def keep(ctx: RunContext, items: Sequence[Any], *, asked: Sequence[Item] = ()) -> None:
+    """Keep the items of a run for the next one on its thread; where they are too many, the messages must do.
+
+    `asked` are the calls that wait for an answer, each with an output. They are kept now, since a run that makes them
+    and fails after that keeps nothing, and the model would make them once more.
+    """
     ctx.state["run"] = ctx.run_id
-    kept = plain(whole(items))
-    if len(json.dumps(kept, ensure_ascii=False).encode()) <= MAX_KEPT:
-        ctx.state["items"] = kept
-    else:
-        ctx.state.pop("items", None)
+    room = MAX_KEPT
+    for name, kept in (("asked", list(asked)), ("items", plain(whole(items)))):
+        size = len(json.dumps(kept, ensure_ascii=False).encode())
+        if size <= room:
+            ctx.state[name] = kept
+            room -= size
+        else:
+            ctx.state.pop(name, None)
 
 
 def whole(items: Sequence[Any]) -> list[Item]:
@@ -70,6 +77,12 @@ def whole(items: Sequence[Any]) -> list[Item]:
         while asks is not None and kept and kept[-1].get("type") == "reasoning":
             kept.pop()
     return kept
+
+
+def unanswered(items: Sequence[Any]) -> list[Any]:
+    """The calls among the items that have no output."""
+    done = {_answers(item) for item in items}
+    return [item for item in items if (asks := _asks(item)) is not None and asks not in done]
 
 
 def _asks(item: Any) -> tuple[str, str] | None:

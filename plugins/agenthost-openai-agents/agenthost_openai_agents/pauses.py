@@ -10,18 +10,22 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agents import Agent, RunResultStreaming, RunState
 
 from agenthost import AgentError, Answer, Interrupt, RunContext, approval_of, ask_approval
+from agenthost_openai_agents.conversation import Item, unanswered
 from agenthost_openai_agents.telling import OpenCall
 from agenthost_openai_agents.tool_calls import arguments_of, call_id_of, tool_of
 
 DENIED = "The user denied this tool call."
 """What the model reads of a denial without a message."""
+
+NOT_KNOWN = "This call waited for a person's approval. Whether it was approved and has run is not known."
+"""What the model reads of a call that was asked about, until a run ends well that knows more."""
 
 OpenCalls = Mapping[str, OpenCall]
 
@@ -66,6 +70,17 @@ def questions(ctx: RunContext, agent: Agent[Any], result: RunResultStreaming, ca
         )
         for item in result.interruptions
     ]
+
+
+def asked_calls(items: Sequence[Any]) -> Iterator[Item]:
+    """Every call among the items of a pause that has no output yet, with one; of whatever kind, as calls of functions.
+
+    No other kind of output can say that it is not known.
+    """
+    for call in unanswered(items):
+        call_id, arguments = call_id_of(call), json.dumps(arguments_of(call), ensure_ascii=False)
+        yield {"type": "function_call", "call_id": call_id, "name": tool_of(call), "arguments": arguments}
+        yield {"type": "function_call_output", "call_id": call_id, "output": NOT_KNOWN}
 
 
 def answered(ctx: RunContext) -> tuple[Pause, dict[str, Verdict]]:

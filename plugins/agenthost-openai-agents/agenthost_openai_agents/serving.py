@@ -19,6 +19,7 @@ from agenthost_openai_agents import pauses
 from agenthost_openai_agents.conversation import input_items, keep, plain
 from agenthost_openai_agents.failures import GUARDRAILS, gave_up, host_error
 from agenthost_openai_agents.handoffs import agent_called, reachable
+from agenthost_openai_agents.mcp_servers import connected
 from agenthost_openai_agents.settings import AgentSettings
 from agenthost_openai_agents.telling import OpenCall, Teller, tokens
 
@@ -69,10 +70,9 @@ class ServedAgent:
         A model provider that the author has made is the author's to close.
         """
         async with AsyncExitStack() as stack:
-            servers = {id(server): server for agent in reachable(self._agent) for server in agent.mcp_servers}
-            for server in servers.values():
-                stack.push_async_callback(server.cleanup)
-                await cast("Any", server).connect()  # the SDK gives it no types
+            agents = reachable(self._agent, tools=True)
+            for server in {id(server): server for agent in agents for server in agent.mcp_servers}.values():
+                await stack.enter_async_context(connected(server))
             yield
             provider = self._run_config.model_provider
             if self._given is None or provider is not self._given.model_provider:
@@ -118,7 +118,8 @@ class ServedAgent:
         if isinstance(stopped, GUARDRAILS):
             turn.forget(ctx)
         else:
-            keep(ctx, result.to_input_list(mode="normalized"))
+            items = result.to_input_list(mode="normalized")
+            keep(ctx, items, asked=list(pauses.asked_calls(items)) if result.interruptions else ())
             ctx.state["agent"] = result.last_agent.name
         yield from turn.teller.usage_beyond(turn.used, tokens(result.context_wrapper.usage))
         if early:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from agenthost_openai_agents import serve
+from agenthost_openai_agents.pauses import NOT_KNOWN
 from agents import HostedMCPTool, RunContextWrapper, function_tool
 from openai.types.responses.response_output_item import McpApprovalRequest
 from openai_doubles import FOLDER, Thread, asked_for, call, message_of, of, outputs_of, scripted
@@ -117,7 +118,7 @@ def test_answers_given_one_by_one_wait_for_the_last_and_no_tool_runs_twice() -> 
     asyncio.run(main())
 
 
-def test_a_new_message_instead_of_the_answers_drops_the_calls_and_those_answers_that_came() -> None:
+def test_a_new_message_instead_of_the_answers_drops_those_that_came_and_the_model_is_not_told_what_ran() -> None:
     mails = Mails()
 
     async def main() -> None:
@@ -131,13 +132,103 @@ def test_a_new_message_instead_of_the_answers_drops_the_calls_and_those_answers_
             "mail them",
             "find",
             "find",
+            "to-Bob",
+            "to-Bob",
+            "to-Cy",
+            "to-Cy",
             "no, mail them today",
+        ]
+        assert [item["output"] for item in conversation if item.get("type") == "function_call_output"] == [
+            "Ann@example.org",
+            NOT_KNOWN,
+            NOT_KNOWN,
         ]
         await thread.answer((asked[0], "deny"))
         await thread.answer((asked[1], "deny"))
         assert mails.sent == []
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_a_call_that_ran_in_a_resume_that_then_failed_is_not_forgotten(size: int) -> None:
+    """Also where the conversation is too long to be kept, and is made of the messages."""
+    mails = Mails()
+
+    def answer(items: list[Any]) -> list[Any]:
+        if asked_for(items) != "mail":
+            return ["ok"]
+        if outputs_of(items):
+            raise RuntimeError("out of order")
+        return [call("send", "to-Bob", to="Bob")]
+
+    async def main() -> None:
+        thread = Thread(serve(scripted(answer, tools=mails.tools)))
+        await thread.run("x" * size)
+        (bob,) = of(Interrupt, await thread.run("mail"))
+        assert ("items" in thread.state) == (size == 1)
+        with pytest.raises(RuntimeError, match="out of order"):
+            await thread.answer((bob, "approve"))
+        assert mails.sent == ["Bob"]
+        assert (await given_next(thread))[2:] == [
+            {"role": "user", "content": "mail"},
+            *not_known("send", "to-Bob", to="Bob"),
+            {"role": "user", "content": "next"},
+        ]
+
+    asyncio.run(main())
+
+
+def test_what_ran_and_ended_well_is_known_again() -> None:
+    mails = Mails()
+
+    async def main() -> None:
+        thread = Thread(mails.agent("Bob"))
+        (bob,) = of(Interrupt, await thread.run("mail him"))
+        await thread.answer((bob, "approve"))
+        conversation = await given_next(thread)
+        assert NOT_KNOWN not in json.dumps(conversation)
+        assert outputs_of(conversation[:-1])["to-Bob"] == "{'sent_to': 'Bob'}"
+
+    asyncio.run(main())
+
+
+def test_of_an_agent_that_is_a_tool_and_of_a_hosted_server_the_call_that_is_open_is_not_forgotten() -> None:
+    mails = Mails()
+    request = McpApprovalRequest(
+        id="ask", type="mcp_approval_request", name="wipe", server_label="disk", arguments='{"all": true}'
+    )
+    disk = HostedMCPTool(tool_config={"type": "mcp", "server_label": "disk", "server_url": "https://example.org/mcp"})
+    clerk = scripted(lambda items: [call("send", "inner", to="Bob")], name="Clerk", tools=mails.tools)
+    for tool, made, expected in (
+        (clerk.as_tool("clerk", "Mails."), call("clerk", "outer", input="B"), not_known("clerk", "outer", input="B")),
+        (disk, request, not_known("wipe", "ask", all=True)),
+    ):
+
+        def answer(items: list[Any], made: Any = made) -> list[Any]:
+            return ["ok"] if asked_for(items) == "next" else [made]
+
+        async def main(agent: Any, expected: Any) -> None:
+            thread = Thread(serve(agent))
+            assert of(Interrupt, await thread.run("go"))
+            assert (await given_next(thread))[1:-1] == expected
+
+        asyncio.run(main(scripted(answer, tools=[tool]), expected))
+
+
+async def given_next(thread: Thread) -> list[Any]:
+    """What the model is given with the next message."""
+    await thread.run("next")
+    given: list[Any] = thread.agent._agent.model.asked[-1]
+    return given
+
+
+def not_known(tool: str, call_id: str, **arguments: Any) -> list[Any]:
+    """A call of which nobody knows whether it ran, as items."""
+    return [
+        {"type": "function_call", "call_id": call_id, "name": tool, "arguments": json.dumps(arguments)},
+        {"type": "function_call_output", "call_id": call_id, "output": NOT_KNOWN},
+    ]
 
 
 def test_changed_arguments_are_refused_and_the_question_stays_open() -> None:

@@ -175,6 +175,8 @@ def _turn(ctx: RunContext) -> Turn | Result:
         try:
             return Turn(ctx.run_id, prompt_of(ctx, urls=urls), conversation(ctx, ctx.history, urls=urls))
         except NotTaken as refused:
+            if ctx.thread is not None:
+                keep(ctx, [])  # what was refused would be refused again with every later message
             return Result(str(refused), reason="unsupported_content")
     going_on = resumed(ctx, urls=urls)
     if isinstance(going_on, list):

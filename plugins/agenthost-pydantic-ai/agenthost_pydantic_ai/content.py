@@ -36,6 +36,15 @@ def contents(parts: Sequence[Part], *, urls: bool) -> UserPrompt:
     return [_content(part, urls=urls) for part in parts]
 
 
+def taken_by_model(part: Part, *, urls: bool) -> bool:
+    """Whether a part has a form that the framework takes."""
+    try:
+        _content(part, urls=urls)
+    except NotTaken:
+        return False
+    return True
+
+
 def _content(part: Part, *, urls: bool) -> UserContent:
     if part.text is not None:
         return part.text

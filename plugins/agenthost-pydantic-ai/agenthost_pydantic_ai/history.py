@@ -28,7 +28,7 @@ from pydantic_ai.messages import (
 from pydantic_core import PydanticSerializationError
 
 from agenthost import Message, RunContext
-from agenthost_pydantic_ai.content import contents
+from agenthost_pydantic_ai.content import contents, taken_by_model
 
 MAX_KEPT = 768 << 10
 """Bytes of messages in `ctx.state`, whose whole may be 1 MiB; the rest is for what the agent's own code puts there."""
@@ -36,7 +36,14 @@ MAX_KEPT = 768 << 10
 PLACE = "pydantic_ai"
 """The key in `ctx.state`."""
 
-NOT_ANSWERED = "There is no result of this call: the conversation went on without it."
+ASKED = (
+    "There is no result of this call. It waited for a person's answer: without one it has not run; "
+    "with one it was stopped before its end, and may have run."
+)
+"""What the model is told of a call of a run that paused, since a run that answers and fails leaves no trace here."""
+
+STOPPED = "There is no result of this call: it was stopped, and may have run."
+"""What the model is told of any other call without a result."""
 
 
 def dumped(messages: Sequence[ModelMessage]) -> str:
@@ -62,6 +69,7 @@ def keep(ctx: RunContext, messages: Sequence[ModelMessage]) -> None:
     place["runs"] = newest
     for run_id, text in reversed(kept):
         room -= len(text.encode()) + text.count('"') + text.count("\\")  # as the store has it, with these escaped
+        room -= len(run_id) + len('["",""],')
         if room < 0:
             break
         newest.insert(0, [run_id, text])
@@ -71,13 +79,15 @@ def conversation(ctx: RunContext, history: Iterable[Message], *, urls: bool) -> 
     """What was said before, as the framework takes it: every call answered, and every answer to a call.
 
     Runs that failed or were cancelled are left out: the framework does not keep such either, and what was stopped must
-    not be taken up by the next answer.
+    not be taken up by the next answer. What they may have done, their calls that were asked about say.
     """
     kept: Mapping[str, str] = dict(ctx.state.get(PLACE, {}).get("runs", []))
-    messages: list[ModelMessage] = []
-    for run_id, said in groupby(history, key=lambda message: message.run_id):
-        own = kept.get(run_id or "")
-        messages += loaded(own) if own is not None else _made(list(said), urls=urls)
+    messages: list[tuple[ModelMessage, str]] = []
+    for run_id, group in groupby(history, key=lambda message: message.run_id):
+        own, said = kept.get(run_id or ""), list(group)
+        paused = any(message.status == "paused" for message in said)
+        found = loaded(own) if own is not None else _made(said, urls=urls)
+        messages += [(message, ASKED if paused else STOPPED) for message in found]
     return _paired(messages)
 
 
@@ -92,28 +102,36 @@ def _made(said: Sequence[Message], *, urls: bool) -> list[ModelMessage]:
             parts += [ToolCallPart(call["name"], call["arguments"], call["id"]) for call in message.tool_calls]
             if parts:
                 messages.append(ModelResponse(parts=parts))
-        else:
-            messages.append(ModelRequest(parts=[_request_part(message, urls=urls)]))
+        elif part := _request_part(message, urls=urls):
+            messages.append(ModelRequest(parts=[part]))
     return messages
 
 
-def _request_part(message: Message, *, urls: bool) -> ModelRequestPart:
+def _request_part(message: Message, *, urls: bool) -> ModelRequestPart | None:
+    """What somebody else said, without the parts that this agent does not take; None where nothing is left."""
     if message.role == "tool":
         return ToolReturnPart(message.name or "", message.text, message.tool_call_id or "")
     if message.role == "system":
         return SystemPromptPart(message.text)
-    return UserPromptPart(contents([part for part in message.content if urls or part.uri is None], urls=urls))
+    taken = [part for part in message.content if taken_by_model(part, urls=urls)]
+    return UserPromptPart(contents(taken, urls=urls)) if taken else None
 
 
-def _paired(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
-    """The same where every call has one answer and every answer its call: models refuse anything else."""
+def _paired(messages: Iterable[tuple[ModelMessage, str]]) -> list[ModelMessage]:
+    """The same where every call has one answer and every answer its call: models refuse anything else.
+
+    Each message comes with what a call of its own is answered with where it has no result.
+    """
     paired: list[ModelMessage] = []
-    waiting: dict[str, ToolCallPart] = {}
-    for message in messages:
+    waiting: dict[str, ToolReturnPart] = {}
+    for message, unknown in messages:
         if isinstance(message, ModelResponse):
             _close(paired, waiting)
             paired.append(message)
-            waiting = {call.tool_call_id: call for call in message.tool_calls}
+            waiting = {
+                call.tool_call_id: ToolReturnPart(call.tool_name, unknown, call.tool_call_id)
+                for call in message.tool_calls
+            }
             continue
         parts = [part for part in message.parts if _fits(part, waiting)]
         if any(isinstance(part, UserPromptPart) for part in parts):
@@ -124,15 +142,14 @@ def _paired(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
     return paired
 
 
-def _fits(part: Any, waiting: dict[str, ToolCallPart]) -> bool:
+def _fits(part: Any, waiting: dict[str, ToolReturnPart]) -> bool:
     """Whether a part of a request may stand there: it answers no call, or one that waits, and then does no more."""
     if not getattr(part, "tool_name", None):  # a retry that names no tool is for the model's text
         return True
     return waiting.pop(part.tool_call_id, None) is not None
 
 
-def _close(messages: list[ModelMessage], waiting: dict[str, ToolCallPart]) -> None:
+def _close(messages: list[ModelMessage], waiting: dict[str, ToolReturnPart]) -> None:
     if waiting:
-        returns = [ToolReturnPart(call.tool_name, NOT_ANSWERED, call_id) for call_id, call in waiting.items()]
-        messages.append(ModelRequest(parts=returns))
+        messages.append(ModelRequest(parts=list(waiting.values())))
         waiting.clear()

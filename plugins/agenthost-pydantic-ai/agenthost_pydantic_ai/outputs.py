@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import PydanticUserError
-from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.agent import AbstractAgent, WrapperAgent
 from pydantic_ai.messages import BinaryContent, ModelMessage, ModelResponse, TextPart
 from pydantic_ai.tools import DeferredToolRequests
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -26,8 +26,7 @@ class Outputs:
     def __init__(self, agent: AbstractAgent[Any, Any]) -> None:
         said = _flat(agent.output_type)
         own = [one for one in said if one is not DeferredToolRequests]
-        # there is no public way to ask
-        validated = bool(getattr(agent, "_output_validators", ()))
+        validated = _has_validators(agent)
         self.structured = own != [str]
         self.schema = _schema(agent, own) if self.structured else None
         self.spec: Any = None if validated or len(own) < len(said) else [*own, DeferredToolRequests]
@@ -52,6 +51,13 @@ class Outputs:
         if message is None and not self.structured:
             return None
         return Result(message=message, output=plain if self.structured else None)
+
+
+def _has_validators(agent: AbstractAgent[Any, Any]) -> bool:
+    while isinstance(agent, WrapperAgent):
+        agent = agent.wrapped
+    # there is no public way to ask
+    return bool(getattr(agent, "_output_validators", ()))
 
 
 def _flat(spec: Any) -> list[Any]:

@@ -22,6 +22,9 @@ from agenthost_pydantic_ai.telling import arguments_of
 APPROVAL, RESULT = "approval", "result"
 """What a call can wait for."""
 
+NO_NULL = {"not": {"type": "null"}}
+"""What the host takes as a tool's result: anything, but an answer must bring something."""
+
 MAX_STATE = 900 << 10
 """Bytes of the messages of one turn that can pause; the host keeps a question's state up to 1 MiB."""
 
@@ -73,6 +76,7 @@ def _ask_result(call: ToolCallPart, state: Mapping[str, Any]) -> Interrupt:
             "arguments": arguments,
         },
         interrupt_id=call.tool_call_id,
+        fields=NO_NULL,
         state=state,
     )
 
@@ -83,13 +87,18 @@ def _with_details(asked: Interrupt, details: Any) -> Interrupt:
 
 
 def resumed(ctx: RunContext, *, urls: bool) -> Resumed | list[str]:
-    """The turn that goes on, or the ids of the calls that still wait: then the answers so far are in `ctx.state`."""
+    """The turn that goes on, or the ids of the calls that still wait: then the answers so far are in `ctx.state`.
+
+    Raises `AgentError` for an answer that decides nothing; nothing has been said by then, so its question stays open.
+    """
     state: Mapping[str, Any] = ctx.answers[0].interrupt.state
     waits: Mapping[str, str] = state["waits"]
     place = ctx.state.setdefault(PLACE, {})
     before = place.pop("answers", None) or {}
     given = dict(before["given"]) if before.get("paused") == state["paused"] else {}
     for answer in ctx.answers:
+        if waits[answer.interrupt.interrupt_id or ""] == RESULT:
+            _result(answer)
         given[answer.interrupt.interrupt_id] = {"response": answer.response, "decision": answer.decision}
     missing = [call_id for call_id in waits if call_id not in given]
     if missing:
@@ -100,10 +109,11 @@ def resumed(ctx: RunContext, *, urls: bool) -> Resumed | list[str]:
     results = DeferredToolResults(metadata=state["details"])
     for call_id, wait in waits.items():
         answer = Answer(ctx.answers[0].interrupt, given[call_id]["response"], given[call_id]["decision"])
-        if wait == APPROVAL:
-            results.approvals[call_id] = _verdict(answer)
+        outcome = _verdict(answer) if wait == APPROVAL else _result(answer)
+        if isinstance(outcome, ToolApproved | ToolDenied):
+            results.approvals[call_id] = outcome
         else:
-            results.calls[call_id] = answer.response
+            results.calls[call_id] = outcome
     return Resumed(state["turn"], earlier, own, results, _starts(own, results))
 
 
@@ -112,6 +122,19 @@ def _verdict(answer: Answer) -> ToolApproved | ToolDenied:
     if approval.approved:
         return ToolApproved(override_args=None if approval.arguments is None else dict(approval.arguments))
     return ToolDenied() if approval.message is None else ToolDenied(approval.message)
+
+
+def _result(answer: Answer) -> Any:
+    """The result of a call that somebody else makes; `ToolDenied` where they will not. Raises `AgentError` for none."""
+    verdict = (answer.decision or {}).get("verdict")
+    if verdict in ("denied", "deny"):
+        return _verdict(answer)
+    if answer.response is None:
+        raise AgentError(
+            f"the answer brings no result of {(answer.interrupt.metadata or {}).get('tool')}",
+            hint="answer with the result as response, or with a decision whose verdict is 'denied'",
+        )
+    return answer.response
 
 
 def _starts(own: Sequence[ModelMessage], results: DeferredToolResults) -> list[ToolStart]:

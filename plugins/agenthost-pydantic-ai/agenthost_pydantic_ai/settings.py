@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import types
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic_ai.exceptions import UserError
@@ -89,18 +90,23 @@ class Settings(BaseModel):
         return _only(cls.model_fields, given)
 
 
+def _may_be_none(deps_type: Any) -> bool:
+    return get_origin(deps_type) in {Union, types.UnionType} and type(None) in get_args(deps_type)
+
+
 def settings_for(deps_type: Any, make_deps: MakeDeps | None) -> type[Settings]:
     """`Settings`, or one that insists on `deps` where the agent takes some and nobody has said where from."""
-    needs = isinstance(deps_type, type) and deps_type not in {type(None), object, RunContext}
-    if make_deps is not None or not needs:
+    # equality, since not every type has a hash
+    if make_deps is not None or deps_type in (None, type(None), object, Any, RunContext) or _may_be_none(deps_type):
         return Settings
+    name = deps_type.__name__ if isinstance(deps_type, type) else str(deps_type)
 
     class NeedsDeps(Settings):
         @model_validator(mode="after")
         def _has_deps(self) -> NeedsDeps:
             if self.deps is None:
                 raise _problem(
-                    f'the agent takes deps of type {deps_type.__name__}: say deps = "module:function" here, '
+                    f'the agent takes deps of type {name}: say deps = "module:function" here, '
                     "or offer serve(agent, deps=function) of agenthost_pydantic_ai instead of the agent"
                 )
             return self

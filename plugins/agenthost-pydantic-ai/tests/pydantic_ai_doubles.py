@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from agenthost_pydantic_ai import serve
@@ -13,7 +14,7 @@ from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
-from agenthost import Answer, Event, Interrupt, Message, ModelChunk, Principal, RunContext, ThreadKey
+from agenthost import AgentError, Answer, Event, Interrupt, Message, ModelChunk, Principal, RunContext, ThreadKey
 
 E = TypeVar("E")
 
@@ -109,12 +110,17 @@ class Thread:
                 for asked, one in answers
             ],
         )
-        if not ctx.answers:
-            self.history.append(Message.of("user", prompt, run_id=run_id))
-        events = [event async for event in self._served.run(ctx)]
+        asked = [] if ctx.answers else [Message.of("user", prompt, run_id=run_id)]
+        try:
+            events = [event async for event in self._served.run(ctx)]
+        except AgentError:
+            self.history += [replace(message, status="failed") for message in asked]
+            raise
         self.state = ctx.state
         answer = text_of([event for event in events if isinstance(event, str | ModelChunk)])
-        self.history.append(Message.of("assistant", answer, run_id=run_id))
+        status = "paused" if of(Interrupt, events) else None
+        said = [*asked, Message.of("assistant", answer, run_id=run_id)]
+        self.history += [replace(message, status=status) for message in said]
         return events
 
     async def answer(self, *answers: tuple[Interrupt, Any]) -> list[Any]:

@@ -71,3 +71,27 @@ def test_an_address_that_holds_no_base64_is_refused() -> None:
 def test_structured_input_is_the_prompt_or_stands_after_it() -> None:
     assert given(prompt="", input={"n": 1}) == ['{"n": 1}']
     assert given(prompt="add", input=[1, 2]) == ["add", "[1, 2]"]
+
+
+SEEN = """
+from pydantic_ai import Agent
+from pydantic_ai_doubles import model, prompts
+
+agent = Agent(model(lambda messages: [f"{prompts(messages)}"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "uri"),
+    [("{ urls = true }", "data:text/plain,hello"), ("{}", "https://example.com/x"), ("{}", "data:text/plain,hello")],
+)
+def test_over_http_a_refused_message_does_not_spoil_its_thread(served: Any, settings: str, uri: str) -> None:
+    client = served(SEEN, settings=settings)
+    file = {"type": "file", "media_type": "text/plain", "uri": uri}
+    body = {"content": [{"type": "text", "text": "See:"}, file], "thread_id": "t"}
+    refused = client.post("/agents/app/invoke", json=body).json()
+    assert (refused["success"], refused["stop_reason"]) == (False, "unsupported_content")
+
+    for said in ("['one']", "['one', 'two']"):
+        prompt = said[-5:-2]
+        assert client.post("/agents/app/invoke", json={"prompt": prompt, "thread_id": "t"}).json()["message"] == said

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import pytest
 from agenthost_pydantic_ai import serve
@@ -156,3 +157,19 @@ def test_an_agent_that_takes_deps_says_at_load_that_nobody_makes_them(served: An
         'the agent takes deps of type Deps: say deps = "module:function" here, or offer serve(agent, deps=function) of '
         "agenthost_pydantic_ai instead of the agent" in reason
     )
+
+
+@pytest.mark.parametrize(
+    ("deps_type", "name"),
+    [(dict[str, str], "dict[str, str]"), (int | str, "int | str"), (Annotated[int, []], "Annotated[int, []]")],
+)
+def test_deps_may_be_of_a_type_that_is_no_class(deps_type: Any, name: str) -> None:
+    served = serve(Agent("test", deps_type=deps_type))
+    with pytest.raises(ValueError, match=re.escape(f"{name}: say deps =")):
+        served.Settings()
+    assert serve(Agent("test", deps_type=deps_type), deps=lambda ctx: 1).Settings().deps is None
+
+
+@pytest.mark.parametrize("deps_type", [type(None), object, Any, Shared | None, Optional[Shared]])  # noqa: UP045 - a kind of its own
+def test_deps_that_may_be_none_need_nobody_to_make_them(deps_type: Any) -> None:
+    assert serve(Agent("test", deps_type=deps_type)).Settings().deps is None

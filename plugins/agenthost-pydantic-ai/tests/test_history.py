@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from agenthost_pydantic_ai import serve
-from agenthost_pydantic_ai.history import MAX_KEPT, NOT_ANSWERED, conversation, dumped, keep, loaded
+from agenthost_pydantic_ai.history import ASKED, MAX_KEPT, STOPPED, conversation, dumped, keep, loaded
 from pydantic_ai import Agent
 from pydantic_ai.messages import (
     BinaryContent,
@@ -107,9 +107,47 @@ def test_every_call_gets_one_answer_and_every_answer_has_its_call() -> None:
         ("tool-call", None),
         ("tool-call", None),
         ("tool-return", "done"),
-        ("tool-return", NOT_ANSWERED),
+        ("tool-return", STOPPED),
         ("user-prompt", "well?"),
     ]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "made of the thread"])
+@pytest.mark.parametrize(("status", "told"), [("paused", ASKED), (None, STOPPED)])
+def test_of_a_call_without_a_result_nothing_is_said_that_is_not_known(
+    kept: bool, status: str | None, told: str
+) -> None:
+    state: dict[str, Any] = {}
+    if kept:
+        ctx = ctx_of(state=state)
+        keep(ctx, [ModelRequest([UserPromptPart("pay")]), ModelResponse([ToolCallPart("pay", {}, "c")])])
+    ctx = ctx_of(
+        Message.of("user", "pay", run_id="run-1", status=status),
+        Message("assistant", tool_calls=[{"id": "c", "name": "pay", "arguments": {}}], run_id="run-1", status=status),
+        Message.of("user", "well?", run_id="run-2"),
+        state=state,
+    )
+
+    assert before(ctx) == [
+        ("user-prompt", "pay"),
+        ("tool-call", None),
+        ("tool-return", told),
+        ("user-prompt", "well?"),
+    ]
+    assert "may have run" in told
+
+
+def test_what_the_agent_does_not_take_is_left_out_of_what_was_said() -> None:
+    bad, good = Part(uri="data:text/plain,hi"), Part(uri="data:text/plain;base64,aGk=")
+    ctx = ctx_of(
+        Message("user", (Part(text="See:"), bad, good)),
+        Message("user", (bad,)),
+        Message("user", (Part(uri="https://example.com/cat.png", media_type="image/png"),)),
+    )
+    seen = [("user-prompt", ["See:", BinaryContent(b"hi", media_type="text/plain")])]
+
+    assert before(ctx) == seen
+    assert len(conversation(ctx, ctx.history, urls=True)) == 2
 
 
 def test_the_newest_runs_are_kept_and_older_ones_are_made_of_the_thread() -> None:
@@ -136,6 +174,14 @@ def test_what_is_kept_fits_the_hosts_limit_whatever_it_is_made_of(character: str
         keep(ctx, [ModelRequest([UserPromptPart(character * 30_000)])])
 
     assert MAX_KEPT // 4 < len(json.dumps(ctx.state, ensure_ascii=False).encode()) < 1 << 20
+
+
+def test_runs_of_no_messages_have_a_size_too() -> None:
+    ctx = ctx_of(state={"pydantic_ai": {"runs": [[f"{number:032}", "[]"] for number in range(40_000)]}})
+    keep(ctx, [])
+
+    assert len(json.dumps(ctx.state).encode()) < 1 << 20
+    assert ctx.state["pydantic_ai"]["runs"][-1] == ["run-1", "[]"]
 
 
 def test_messages_that_are_not_json_are_not_kept_and_do_not_fail_the_run(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ from agenthost_pydantic_ai import serve
 from agenthost_pydantic_ai.outputs import Outputs
 from pydantic import BaseModel, Field
 from pydantic_ai import Agent, DeferredToolRequests, NativeOutput, PromptedOutput, TextOutput, ToolOutput
+from pydantic_ai.agent import WrapperAgent
 from pydantic_ai.messages import BinaryContent
 from pydantic_ai_doubles import call, model, of, told
 
@@ -101,6 +102,18 @@ def test_a_function_that_makes_the_output_has_the_last_word() -> None:
     number = agent_of(of_city, city={"name": "Rome", "founded": "0753-04-21"})
     assert serve(number).output_schema == {"type": "integer"}
     assert of(Result, told(number)) == [Result("753", output=753)]
+
+
+def test_output_validators_are_found_in_an_agent_that_is_wrapped() -> None:
+    inner = Agent(model(lambda messages: ["Hello."]))
+
+    @inner.output_validator
+    def louder(output: str) -> str:
+        return output.upper()
+
+    events = told(WrapperAgent(WrapperAgent(inner)))
+    assert events[0] == "Hello."
+    assert of(Result, events) == [Result("HELLO.")]
 
 
 class Opaque:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from agenthost_pydantic_ai import serve
+from agenthost_pydantic_ai.history import ASKED
 from pydantic_ai import Agent, ApprovalRequired, CallDeferred, DeferredToolRequests, RunContext
 from pydantic_ai_doubles import Thread, call, context, model, of, prompts, returns, text_of, told
 
@@ -130,7 +131,7 @@ def test_a_call_whose_arguments_do_not_fit_is_no_question() -> None:
     assert not of(Interrupt, events)
 
 
-@pytest.mark.parametrize("result", ["ask Cy", {"name": "Cy"}, ["Cy", 7], None, {"kind": "tool-denied"}])
+@pytest.mark.parametrize("result", ["ask Cy", {"name": "Cy"}, ["Cy", 7], "", 0, {"kind": "tool-denied"}])
 def test_an_external_tool_asks_for_its_result(result: Any) -> None:
     thread, (question,) = asked_by(Mails(call("ask_colleague", "c", about="Bob")))
     assert question.question == "What is the result of ask_colleague(about='Bob')?"
@@ -146,6 +147,37 @@ def test_an_external_tool_asks_for_its_result(result: Any) -> None:
     events = answered(thread, (question, result))
     assert of(ToolComplete, events) == [ToolComplete("ask_colleague", "c", result)]
     assert text_of(of(str, events)) == f"c={result}"
+
+
+@pytest.mark.parametrize(
+    ("decision", "text"),
+    [
+        ({"verdict": "denied"}, "The tool call was denied."),
+        ({"verdict": "deny", "message": "He is away."}, "He is away."),
+    ],
+)
+def test_who_will_not_bring_a_result_denies_the_call(decision: dict[str, str], text: str) -> None:
+    thread, (question,) = asked_by(Mails(call("ask_colleague", "c", about="Bob")))
+    events = answered(thread, (question, decision))
+
+    assert of(ToolComplete, events) == [ToolComplete("ask_colleague", "c", error=text)]
+    assert text_of(of(str, events)) == f"c={text}"
+
+
+@pytest.mark.parametrize("answer", [{"verdict": "approved"}, None])
+def test_an_answer_without_a_result_is_refused_before_anything_counts_as_answered(answer: Any) -> None:
+    mails = Mails(call("ask_colleague", "c3", about="Cy"), call("send", "c4", to="Di"))
+    thread, questions = asked_by(mails)
+    by_id = {one.interrupt_id: one for one in questions}
+
+    with pytest.raises(AgentError) as refused:
+        answered(thread, (by_id["c4"], "approve"), (by_id["c3"], answer))
+    assert refused.value.message == "the answer brings no result of ask_colleague"
+    assert refused.value.hint == "answer with the result as response, or with a decision whose verdict is 'denied'"
+    assert mails.did == []
+
+    answered(thread, (by_id["c4"], "approve"), (by_id["c3"], "room 7"))
+    assert mails.did == ["sent Di"]
 
 
 SEVERAL = (
@@ -222,19 +254,32 @@ def test_a_turn_may_pause_more_than_once() -> None:
     assert did == ["step 0", "step 1"]
 
 
-def test_nothing_is_done_before_the_question_counts_as_answered() -> None:
+@pytest.mark.parametrize(
+    ("asks", "answer", "start", "did"),
+    [
+        (call("send", "c", to="Bob"), "approve", ToolStart("send", "c", {"to": "Bob"}), ["sent Bob"]),
+        (call("pay", "c", amount=99), "approve", ToolStart("pay", "c", {"amount": 99}), ["paid 99"]),
+        (call("ask_colleague", "c", about="Cy"), "7", ToolStart("ask_colleague", "c", {"about": "Cy"}), []),
+    ],
+    ids=["always asks", "asks itself", "is made elsewhere"],
+)
+def test_nothing_is_done_before_the_question_counts_as_answered(
+    asks: Any, answer: str, start: ToolStart, did: list[str]
+) -> None:
     """The host commits the first event before it asks for the next one."""
-    mails = Mails(call("send", "c", to="Bob"))
+    mails = Mails(asks)
 
     async def main() -> None:
         thread = Thread(mails.agent)
         (question,) = of(Interrupt, await thread.run("mail"))
         served = serve(mails.agent)
-        events = served.run(context(served, answers=[Answer(question, "approve")], state=thread.state))
-        assert await anext(events) == ToolStart("send", "c", {"to": "Bob"})
+        events = served.run(context(served, answers=[Answer(question, answer)], state=thread.state))
+        assert await anext(events) == start
         assert mails.did == []
         await events.aclose()
         assert mails.did == []
+        await thread.answer((question, answer))
+        assert mails.did == did
 
     asyncio.run(main())
 
@@ -320,3 +365,81 @@ def test_over_http_answers_come_one_by_one_also_after_the_host_was_killed(tmp_pa
         executions = httpx.get(f"{host.url}/agents/app/threads/t").json()["tool_executions"]
     assert sorted((tmp_path / "did.log").read_text().splitlines()) == ["sent Bob", "sent Cy"]
     assert sorted((one["arguments"]["to"], one["result"]) for one in executions) == [("Bob", "sent"), ("Cy", "sent")]
+
+
+STOPPED_AFTER_THE_TOOL = """
+from pydantic_ai import Agent, ApprovalRequired
+from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai_doubles import call, model, prompts, returns
+
+PAID = []
+
+def say(messages):
+    if prompts(messages)[-1] == "pay" and returns(messages):
+        raise ModelHTTPError(503, "m")
+    if prompts(messages)[-1] == "pay":
+        return [call("pay", "c", amount=5)]
+    answers = [part.content for one in messages for part in one.parts if part.part_kind == "tool-return"]
+    return [f"{PAID} {answers}"]
+
+agent = Agent(model(say))
+"""
+
+ALWAYS = """
+@agent.tool_plain(requires_approval=True)
+def pay(amount: int) -> str:
+    PAID.append(amount)
+    return "paid"
+"""
+
+ITSELF = """
+@agent.tool
+def pay(ctx, amount: int) -> str:
+    if not ctx.tool_call_approved:
+        raise ApprovalRequired
+    PAID.append(amount)
+    return "paid"
+"""
+
+
+@pytest.mark.parametrize("tool", [ALWAYS, ITSELF], ids=["always asks", "asks itself"])
+def test_over_http_a_tool_that_ran_before_its_run_failed_runs_once_and_is_not_told_as_not_run(
+    served: Any, tool: str
+) -> None:
+    client = served(STOPPED_AFTER_THE_TOOL + tool)
+    assert client.post("/agents/app/invoke", json={"prompt": "pay", "thread_id": "t"}).json()["status"] == "paused"
+    answer = {"thread_id": "t", "response": "approve"}
+    failed = client.post("/agents/app/resume", json=answer).text
+    assert '"result":"paid"' in failed
+    assert '"code":"agent_unavailable"' in failed
+
+    assert client.post("/agents/app/resume", json=answer).status_code == 409
+    reply = client.post("/agents/app/invoke", json={"prompt": "did you pay?", "thread_id": "t"}).json()["message"]
+    assert reply == f"[5] {[ASKED]}"
+    assert "may have run" in reply
+
+
+EXTERNAL = """
+from pydantic_ai import Agent, CallDeferred
+from pydantic_ai_doubles import call, model, returns
+
+agent = Agent(model(lambda messages: [returns(messages)["c"]] if returns(messages) else [call("ask", "c")]))
+
+@agent.tool_plain
+def ask() -> str:
+    raise CallDeferred
+"""
+
+
+def test_over_http_an_answer_without_a_result_leaves_the_question_open(served: Any) -> None:
+    client = served(EXTERNAL)
+    client.post("/agents/app/invoke", json={"prompt": "x", "thread_id": "t"})
+
+    missing = client.post("/agents/app/resume", json={"thread_id": "t"})
+    assert (missing.status_code, missing.json()["detail"]) == (
+        422,
+        "response does not meet 'not' ({'type': 'null'})",
+    )
+    approved = client.post("/agents/app/resume", json={"thread_id": "t", "decision": {"verdict": "approved"}})
+    assert '"code":"agent_error"' in approved.text
+    assert '"message":"room 7"' in client.post("/agents/app/resume", json={"thread_id": "t", "response": "room 7"}).text
