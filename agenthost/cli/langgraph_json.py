@@ -29,8 +29,8 @@ class Graph:
 class LangGraphProject:
     """What is served of a langgraph.json, the graphs by their agents' names, and what they need.
 
-    `env` is a file of variables, or the variables themselves. `folders` are the local ones among its dependencies, and
-    `src` in each, which hold what the graphs import.
+    `env` is a file of variables, or the variables themselves. `folders` hold what the graphs import: the local ones
+    among its dependencies, `src` in each, and what is around one that is no project, and so may be a package itself.
     """
 
     path: Path
@@ -63,7 +63,7 @@ def read_langgraph_json(path: Path) -> LangGraphProject:
         path,
         _graphs(read.get("graphs"), path.parent, shown),
         _env(read.get("env", {}), path.parent, shown),
-        tuple(_folders(read.get("dependencies", []), path.parent, shown)),
+        tuple(dict.fromkeys(_folders(read.get("dependencies", []), path.parent, shown))),
     )
 
 
@@ -124,6 +124,7 @@ def _folders(said: Any, folder: Path, shown: str) -> Iterator[Path]:
     """The local folders among the dependencies; what is to be installed, has to be."""
     if not isinstance(said, list) or not all(isinstance(one, str) for one in said):
         raise StartError(f"{shown}: dependencies is no list of texts", hint='such as ["."]')
+    around: list[Path] = []
     for one in said:
         if not one.startswith((".", "/")):
             continue
@@ -133,3 +134,7 @@ def _folders(said: Any, folder: Path, shown: str) -> Iterator[Path]:
         yield local
         if (local / "src").is_dir():
             yield local / "src"
+        project = any((local / name).is_file() for name in ("pyproject.toml", "setup.py"))
+        if not project and (local != folder.resolve() or (local / "__init__.py").is_file()):
+            around.append(local.parent)
+    yield from around

@@ -52,6 +52,31 @@ def test_what_the_graphs_need_is_read_too(tmp_path: Path) -> None:
     assert read_langgraph_json(written(tmp_path, env={"A": "b", "N": 5}, **needs)).env == {"A": "b", "N": "5"}
 
 
+def test_a_folder_that_is_no_project_may_be_a_package_of_the_one_around_it(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    for folder in ("agent", "lib"):
+        (project / folder).mkdir(parents=True)
+    (project / "lib" / "pyproject.toml").touch()
+    needs: dict[str, Any] = {"graphs": {"a": "./agent/a.py:a"}, "dependencies": ["./agent", "./lib"]}
+    assert read_langgraph_json(written(project, **needs)).folders == (project / "agent", project / "lib", project)
+    (project / "__init__.py").touch()
+    needs["dependencies"] = ["."]
+    assert read_langgraph_json(written(project, **needs)).folders == (project, tmp_path)
+
+
+def test_a_graph_imports_the_package_that_it_is_in(tmp_path: Path) -> None:
+    package = tmp_path / "project" / "my_agent"
+    (package / "parts").mkdir(parents=True)
+    (package / "parts" / "words.py").write_text("WORD = 'well'\n")
+    (package / "agent.py").write_text(
+        "from my_agent.parts.words import WORD\n\n\nasync def graph(ctx):\n    yield WORD\n"
+    )
+    written(tmp_path / "project", graphs={"agent": "./my_agent/agent.py:graph"}, dependencies=["./my_agent"])
+    with serving("--from=project/langgraph.json", folder=tmp_path) as host:
+        answer = httpx.post(f"{host.url}/agents/agent/invoke", json={"prompt": "x"}, trust_env=False)
+        assert answer.json()["message"] == "well"
+
+
 GRAPHS = {"a": "./a.py:a"}
 
 

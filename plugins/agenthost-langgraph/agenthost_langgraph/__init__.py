@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from importlib import import_module
 from typing import Any, get_origin, get_type_hints
 
 from agenthost import hookimpl
 
 _GRAPHS = {"Pregel", "StateGraph"}
-_CONFIG = "RunnableConfig"
+_CONFIG = re.compile(r"\bRunnableConfig\b")
+_GRAPH = re.compile(r"\b(CompiledStateGraph|CompiledGraph|StateGraph|Pregel)\b")
+_TABLE = re.compile(r"\b([Dd]ict|Mapping)\b")
 
 
 @hookimpl
@@ -32,24 +35,37 @@ def _is_langgraphs(found: Any) -> bool:
 def _makes_graphs(found: Any) -> bool:
     """Whether it is a function that makes a graph for each run: of a `RunnableConfig` alone, or async and of nothing.
 
-    The config is known by its annotation. Where there are none, it is enough that it is called `config`, or that the
-    function is async and of nothing, if its module uses LangGraph: no agent is written so. A plain function of nothing
-    is called by the host itself, once, and its graph is then served as any other.
+    The config is known by its annotation. Where that does not say, it is enough that it is called `config` and may be a
+    dict, or that the function is async and of nothing, if its module uses LangGraph: no agent is written so. A plain
+    function of nothing is called by the host itself, once, and its graph is then served as any other.
     """
     if not inspect.isfunction(found):
         return False
-    try:
-        parameters = list(inspect.signature(found).parameters.values())
-        hints = get_type_hints(found)
-    except Exception:  # noqa: BLE001 - annotations may name what is not there, and run any code; it is then no factory
-        return False
+    parameters = list(inspect.signature(found).parameters.values())
+    hints = _hints(found)
     if not parameters:
         made = hints.get("return", found if _uses_langgraph(found) else None)
-        return inspect.iscoroutinefunction(found) and (made is found or _is_langgraphs(get_origin(made) or made))
+        graph = made is found or _is_langgraphs(get_origin(made) or made) or _named(made, _GRAPH)
+        return inspect.iscoroutinefunction(found) and graph
     config, *others = parameters
-    named = getattr(hints.get(config.name), "__name__", "") == _CONFIG
-    unsaid = config.name == "config" and config.annotation is config.empty and _uses_langgraph(found)
-    return (named or unsaid) and all(other.default is not other.empty for other in others)
+    said = hints.get(config.name)
+    unsaid = config.name == "config" and (said is None or _named(said, _TABLE)) and _uses_langgraph(found)
+    return (_named(said, _CONFIG) or unsaid) and all(other.default is not other.empty for other in others)
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """A function's annotations; as they are written where they name what is there for a type checker alone."""
+    try:
+        return get_type_hints(function)
+    except Exception:  # noqa: BLE001 - they may name anything, and run any code
+        return dict(function.__annotations__)
+
+
+def _named(annotation: Any, names: re.Pattern[str]) -> bool:
+    """Whether an annotation, or its text, has one of these names in it."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return names.search(annotation.__name__) is not None
+    return names.search(str(annotation)) is not None
 
 
 def _uses_langgraph(function: Any) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
@@ -13,35 +14,91 @@ from agenthost import Message, Part
 from agenthost_langgraph.plain_values import plain
 
 NOT_RUN = "Not run: the conversation went on without it."
-"""What the model reads for a tool call that was never answered, where the graph keeps the call itself."""
+"""What the model reads for a tool call that somebody was asked about and has not answered."""
+
+STOPPED = "No result: it was stopped before it had one, and may have run."
+"""What it reads for any other call without an answer."""
+
+PAUSED = "No result: its run was paused at it, and did not get to one; whether it has run is not known."
+"""What it reads for a call of a paused run in the host's thread: of answers that came to nothing, nothing is there."""
+
+NO_ADDRESSES = "This agent takes no files by their address: send what is in them."
+
+
+class NotTaken(Exception):
+    """Something the user sent that this agent does not take; the text is for them."""
+
 
 _ROLES = {"human": "user", "ai": "assistant", "tool": "tool", "system": "system"}
 
 
-def to_langchain(messages: Sequence[Message]) -> list[AnyMessage]:
+def to_langchain(messages: Sequence[Message], *, urls: bool = False) -> list[AnyMessage]:
     """The conversation as a model takes it: each tool call with its answer right behind it.
 
-    A call that was never answered (its run was paused, and a new one began) is left out, and so is an answer to none:
-    models refuse both. So is a message without anything in it.
+    A call that was never answered gets an answer that says so; an answer to no call is left out, as models refuse both.
+    So is a message without anything in it, and without `urls` a file that is named by its address.
     """
-    answers = {message.tool_call_id: message for message in messages if message.role == "tool"}
-    return [one for message in messages if message.role != "tool" for one in _converted(message, answers)]
+    answers: dict[int, dict[str, Message]] = {}
+    caller: dict[str | None, int] = {}
+    for place, message in enumerate(messages):  # ids may come again: an answer is to the last call before it
+        if message.role == "tool" and message.tool_call_id in caller:
+            answers.setdefault(caller.pop(message.tool_call_id), {})[message.tool_call_id or ""] = message
+        caller.update((call["id"], place) for call in message.tool_calls)
+    return [
+        one
+        for place, message in enumerate(messages)
+        if message.role != "tool"
+        for one in _converted(message, answers.get(place, {}), urls=urls)
+    ]
 
 
-def _converted(message: Message, answers: Mapping[str | None, Message]) -> Iterator[AnyMessage]:
-    content = _content(message.content)
-    calls = [call for call in message.tool_calls if call["id"] in answers]
+def _converted(message: Message, answers: Mapping[str, Message], *, urls: bool) -> Iterator[AnyMessage]:
+    content = _content([part for part in message.content if urls or not _is_address(part.uri)])
+    calls = message.tool_calls
     if message.role == "assistant" and (content or calls):
         made = [{"name": call["name"], "args": dict(call["arguments"]), "id": call["id"]} for call in calls]
-        yield AIMessage(content, tool_calls=made)
+        yield AIMessage(content, tool_calls=made, name=message.name)
     elif content and message.role == "user":
         yield HumanMessage(content)
     elif content and message.role == "system":
         yield SystemMessage(content)
     for call in calls:
-        answer = answers[call["id"]]
+        answer = answers.get(call["id"])
+        if answer is None:
+            yield _no_answer(call, PAUSED if message.status == "paused" else STOPPED)
+            continue
         status = "error" if "error" in answer.metadata else "success"
         yield ToolMessage(_content(answer.content), tool_call_id=call["id"], name=call["name"], status=status)
+
+
+def _no_answer(call: Mapping[str, Any], text: str) -> ToolMessage:
+    return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
+
+
+def refuse_addresses(content: Sequence[Part] | None, given: Sequence[Any] = ()) -> None:
+    """Raise `NotTaken` for a file of a new message that is named by its address, which a model's client would fetch.
+
+    `given` are messages as a structured input may bring them: mappings whose content is text, or blocks.
+    """
+    blocks = [
+        block
+        for one in given
+        if isinstance(one, Mapping) and isinstance(one.get("content"), list)
+        for block in one["content"]
+        if isinstance(block, Mapping) and block.get("type") != "text"
+    ]
+    if any(_is_address(part.uri) for part in content or ()) or any(_holds_address(block) for block in blocks):
+        raise NotTaken(NO_ADDRESSES)
+
+
+def _is_address(uri: str | None) -> bool:
+    return uri is not None and not uri.startswith("data:")
+
+
+def _holds_address(found: Any) -> bool:
+    if isinstance(found, Mapping | list):
+        return any(map(_holds_address, found.values() if isinstance(found, Mapping) else found))
+    return isinstance(found, str) and re.match(r"\s*[a-zA-Z][\w+.-]*://", found) is not None
 
 
 def _content(parts: Sequence[Part]) -> Any:
@@ -88,17 +145,18 @@ def _message(message: BaseMessage) -> Message:
     )
 
 
-def unanswered(messages: Sequence[Any]) -> list[AnyMessage]:
-    """Answers to the tool calls that a kept conversation ends in (a run was cancelled, say), so that it can go on."""
+def open_calls(messages: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """The tool calls without answers that a kept conversation ends in: their run was paused, or stopped."""
     said = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     last = next((message for message in reversed(messages) if not isinstance(message, ToolMessage)), None)
     if not isinstance(last, AIMessage):
         return []
-    return [
-        ToolMessage(NOT_RUN, tool_call_id=call["id"], name=call["name"], status="error")
-        for call in last.tool_calls
-        if call["id"] not in said
-    ]
+    return [call for call in last.tool_calls if call["id"] not in said]
+
+
+def closing(calls: Sequence[Mapping[str, Any]], asked: Collection[str]) -> list[AnyMessage]:
+    """Answers to open calls, so that the conversation can go on; `asked` are those that a person has not decided."""
+    return [_no_answer(call, NOT_RUN if call["id"] in asked else STOPPED) for call in calls]
 
 
 def tool_result(message: ToolMessage) -> Any:

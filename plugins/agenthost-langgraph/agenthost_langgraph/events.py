@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ MODES = ("messages", "updates", "custom", "values")
 
 INTERRUPT = "__interrupt__"
 METADATA = "__metadata__"
+
+TASK = "langgraph_checkpoint_ns"
+"""Where a message's metadata says which task it is of; those of a graph in a node begin with the node's and `|`."""
 
 Call = dict[str, Any]
 """A tool call that has begun and not ended: `{"tool", "arguments"}`."""
@@ -43,7 +47,8 @@ class Listener:
         self._silent = frozenset(silent)
         self._heard: set[str] = set()
         self._made: dict[str, Call] = {}
-        self._said: list[str] = []
+        self._said: dict[str, list[str]] = defaultdict(list)
+        """The text that was told, by the task it is of: nodes may speak at once."""
         self._usage: dict[str | None, tuple[str | None, Any]] = {}
 
     def hear(self, namespace: Sequence[str], mode: str, payload: Any) -> Sequence[Event | str]:
@@ -79,7 +84,7 @@ class Listener:
         if type(content) is str and not message.additional_kwargs:
             if not content or (self._speakers and about.get("langgraph_node") not in self._speakers):
                 return ()
-            self._said.append(content)
+            self._said[about.get(TASK, "")].append(content)
             return (content,)
         return self._spoken(message, about)
 
@@ -88,7 +93,7 @@ class Listener:
             return ()
         text, reasoning = str(message.text), reasoning_of(message)
         if text:
-            self._said.append(text)
+            self._said[about.get(TASK, "")].append(text)
         events: list[Event | str] = [ModelChunk(reasoning=reasoning)] if reasoning else []
         return [*events, text] if text else events
 
@@ -97,9 +102,11 @@ class Listener:
         self._heard.update(call["id"] for call in message.tool_calls if call["id"])
         if message.usage_metadata is not None:
             self._count(message, about)
-        if self._said and str(message.text) == "".join(self._said):
+        task = about.get(TASK, "")
+        inside = [one for one in self._said if one == task or one.startswith(f"{task}|")]
+        said = "".join(text for one in inside for text in self._said.pop(one))
+        if said and str(message.text) == said:
             return ()
-        self._said.clear()
         return self._spoken(message, about)
 
     def _count(self, message: AIMessage, about: Mapping[str, Any]) -> None:
@@ -134,7 +141,6 @@ class Listener:
         again = METADATA in payload  # what a node returned before the run paused
         for node, value in payload.items():
             messages = _messages(value)
-            self._said.clear()
             yield from self._tools_begun(messages)
             if not again and not messages and value and node not in self._silent:
                 path = [step.partition(":")[0] for step in namespace]

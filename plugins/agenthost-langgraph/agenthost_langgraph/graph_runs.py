@@ -16,6 +16,7 @@ from langgraph.types import Command
 from agenthost import (
     AgentError,
     Answer,
+    Custom,
     Event,
     Interrupt,
     InvalidRequest,
@@ -24,13 +25,21 @@ from agenthost import (
     RunContext,
     ThreadKey,
 )
-from agenthost_langgraph.conversation import from_langchain, to_langchain, unanswered
+from agenthost_langgraph.asides import keep, leave_out, with_asides
+from agenthost_langgraph.conversation import (
+    NotTaken,
+    closing,
+    from_langchain,
+    open_calls,
+    refuse_addresses,
+    to_langchain,
+)
 from agenthost_langgraph.events import INTERRUPT, MODES, Call, Listener
-from agenthost_langgraph.questions import as_kept, asked_by
+from agenthost_langgraph.questions import as_kept, asked_by, each, undecided_calls
 from agenthost_langgraph.results import messages_in, provider_errors, result_of
 from agenthost_langgraph.savers import RunSaver, awaitable
 from agenthost_langgraph.schemas import MESSAGES, Takes, taken
-from agenthost_langgraph.settings import GraphSettings
+from agenthost_langgraph.settings import REQUEST, GraphSettings
 
 WAITING = "langgraph_answers"
 """Where in `ctx.state` answers wait for those to the other questions of a pause."""
@@ -65,8 +74,11 @@ class GraphRuns:
                 given, calls, missing = await self._begun(graph, ctx, config)
                 if missing:
                     paused = True
+                    leave_out(ctx)
                     yield Result(f"Waiting for {missing} more answer{'s' * (missing > 1)}.", reason="waiting")
                     return
+                if ctx.answers:  # from the first event on the question is answered; what follows may not run twice
+                    yield Custom("answered", {"interrupt_ids": [one.interrupt.interrupt_id for one in ctx.answers]})
                 listener = Listener(calls, settings.speakers, self._tasks)
                 async with aclosing(self._stream(graph, given, config, settings)) as stream:
                     async for part in stream:
@@ -76,11 +88,15 @@ class GraphRuns:
                 for told in listener.rest():
                     yield told
                 if not listener.paused:
-                    yield result_of(graph, listener.values)
+                    if not self._own and ctx.thread is not None:
+                        keep(ctx, messages_in(listener.values))
+                    yield result_of(graph, listener.values, ctx.log)
                     return
                 paused = True
                 for question in await self._questions(graph, ctx.run_id, config, listener):
                     yield question
+            except NotTaken as refused:
+                yield Result(str(refused), reason="unsupported_content")
             except GraphRecursionError as raised:
                 ctx.log.warning("the graph was stopped: %s", str(raised).partition("\n")[0])
                 yield Result(reason="max_iterations")
@@ -150,6 +166,8 @@ class GraphRuns:
         if self.takes == "text":
             return ctx.prompt
         if ctx.input is not None and (not isinstance(ctx.input, Mapping) or MESSAGES in ctx.input):
+            if not settings_for(ctx).urls and isinstance(ctx.input, Mapping):
+                refuse_addresses(None, _listed(ctx.input[MESSAGES]))
             return ctx.input
         said = await self._said(graph, ctx, config)
         if self.takes == "list":
@@ -158,12 +176,19 @@ class GraphRuns:
 
     async def _said(self, graph: Any, ctx: RunContext, config: RunnableConfig) -> list[AnyMessage]:
         """The messages to add to what the graph has: all of them where it keeps none itself."""
+        urls = settings_for(ctx).urls
+        if not urls:
+            refuse_addresses(ctx.content)
+        new = to_langchain(ctx.messages[-1:], urls=urls)
         if not self._own or ctx.thread is None:
-            return to_langchain(ctx.messages)
+            return [*to_langchain(with_asides(ctx), urls=urls), *new]
         kept = messages_in((await graph.aget_state(config)).values)
         if not kept and self.takes == "messages":  # another host's, or a checkpointer's that was in memory alone
-            return to_langchain(ctx.messages)
-        return [*unanswered(kept), *to_langchain(ctx.messages[-1:])]
+            return [*to_langchain(with_asides(ctx), urls=urls), *new]
+        if calls := open_calls(kept):
+            found = await graph.checkpointer.aget_tuple(config)
+            return [*closing(calls, undecided_calls((found and found.pending_writes) or (), calls)), *new]
+        return new
 
     async def _answered(
         self, graph: Any, ctx: RunContext, config: RunnableConfig, waiting: Any
@@ -196,7 +221,7 @@ class GraphRuns:
             return
         kept_there = await graph.checkpointer.aget_tuple(config)
         writes = (kept_there.pending_writes or ()) if kept_there else ()
-        waits = {one.id for _task, channel, value in writes if channel == INTERRUPT for one in _each(value)}
+        waits = {one.id for _task, channel, value in writes if channel == INTERRUPT for one in each(value)}
         if kept_there is None or not {one["id"] for one in state["asked"]} <= waits:
             raise AgentError(
                 "the graph does not ask this any more: its checkpointer has lost the pause, or went on without it",
@@ -217,8 +242,8 @@ class GraphRuns:
         return [replace(question, state=state) for one in asked for question in one.questions]
 
 
-def _each(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else (value,)
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def settings_for(ctx: RunContext) -> GraphSettings:
@@ -236,8 +261,8 @@ def run_config(ctx: RunContext) -> RunnableConfig:
     settings = settings_for(ctx)
     thread = ctx.thread or ThreadKey(ctx.principal.id, ctx.agent, ctx.run_id)
     config: RunnableConfig = {
-        "configurable": {"user_id": thread.principal, **settings.configurable, "thread_id": thread.digest},
-        "metadata": {**settings.metadata, **ctx.metadata},
+        "configurable": {**settings.configurable, "user_id": thread.principal, "thread_id": thread.digest},
+        "metadata": {**settings.metadata, "user_id": thread.principal, REQUEST: dict(ctx.metadata)},
         "tags": list(settings.tags),
     }
     if settings.recursion_limit:

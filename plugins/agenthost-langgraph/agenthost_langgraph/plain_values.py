@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
+
+MAX_DEPTH = 100
+"""Levels that an event may be deep, with room for what is around a value."""
 
 
 def plain(value: Any) -> Any:
@@ -21,3 +28,21 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return value
+
+
+def problem(value: Any, depth: int = 0) -> str | None:
+    """What there is in a value of `plain` that an event does not take, or None."""
+    if value is None or isinstance(value, bool | float | date | time | UUID | Decimal):
+        return None
+    if isinstance(value, int):
+        return None if -(1 << 63) <= value < 1 << 64 else "an int of more than 64 bits"
+    if isinstance(value, str):
+        return "a str with a lone surrogate" if any("\ud800" <= one <= "\udfff" for one in value) else None
+    if isinstance(value, Enum):
+        return problem(value.value, depth)
+    if not isinstance(value, dict | list):
+        return type(value).__name__
+    if depth >= MAX_DEPTH:
+        return f"more than {MAX_DEPTH} levels deep"
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    return next((found for one in inner if (found := problem(one, depth + 1)) is not None), None)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agenthost import Answer, Interrupt, approval_of, ask_approval
-from agenthost_langgraph.events import Call
+from agenthost_langgraph.events import INTERRUPT, Call
 from agenthost_langgraph.plain_values import plain
 
 QUESTIONS = ("question", "query", "message", "prompt", "description", "instruction", "instructions", "task")
@@ -27,6 +27,9 @@ QUESTIONS = ("question", "query", "message", "prompt", "description", "instructi
 OPTIONS = ("options", "choices")
 
 GO_ON = "continue"
+
+RESUME = "__resume__"
+"""Where LangGraph has the answers that a task goes on with."""
 
 MAX_SHOWN = 400
 
@@ -61,6 +64,20 @@ def asked_by(
         return [_breakpoint(following)]
     free = dict(calls)
     return [_asked(interrupt, free) for interrupt in interrupts]
+
+
+def undecided_calls(writes: Sequence[Sequence[Any]], calls: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The ids of those `calls` that a checkpoint's pending writes ask about, unless an answer has come since."""
+    if any(channel == RESUME for _task, channel, _value in writes):
+        return set()
+    asked = [as_kept(one) for _task, channel, value in writes if channel == INTERRUPT for one in each(value)]
+    known = {call["id"]: {"tool": call["name"], "arguments": call["args"]} for call in calls}
+    return {question.interrupt_id or "" for one in asked_by(asked, [], known) for question in one.questions}
+
+
+def each(value: Any) -> Sequence[Any]:
+    """The interrupts in a pending write: a list of them, or one."""
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _breakpoint(following: Sequence[str]) -> Asked:

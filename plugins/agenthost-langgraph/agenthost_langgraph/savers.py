@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple, copy_checkpoint
 
 from agenthost import AgentError
+from agenthost_langgraph.kept_types import not_found, types_in
 
 MAX_KEPT = (1 << 20) - (64 << 10)
 """Characters that what a paused graph holds may take in an `Interrupt.state`: 1 MiB, with room for the rest of it."""
@@ -135,7 +136,7 @@ class RunSaver(Saver):
         run = self._runs.get(thread_id) or _Run()
         taken = [[place, key, *one] for place, found in run.taken.items() for key, one in found.items()]
         written = [[*place, *key, *one] for place, found in run.written.items() for key, one in found.items()]
-        whole = {"taken": taken, "written": written}
+        whole = {"taken": taken, "written": written, "types": types_in([taken, written])}
         try:
             kind, data = await asyncio.to_thread(self.serde.dumps_typed, whole)
         except (TypeError, ValueError) as refused:
@@ -152,10 +153,15 @@ class RunSaver(Saver):
         return f"{kind}:{text}"
 
     async def unpack(self, thread_id: str, packed: str) -> None:
-        """Take up a run where `packed` left it."""
+        """Take up a run where `packed` left it; raises `AgentError` where types of what it held are not found."""
         kind, _, text = packed.partition(":")
         data = zlib.decompress(base64.b85decode(text))
         whole = await asyncio.to_thread(self.serde.loads_typed, (kind, data))
+        if lost := not_found(whole.get("types", ())):
+            raise AgentError(
+                f"the graph cannot go on: types of what it held when it paused are not found: {', '.join(lost)}",
+                hint="define them at the top of a module, and leave that where it was until all pauses are answered",
+            )
         run = self._runs[thread_id] = _Run()
         for namespace, checkpoint_id, checkpoint, metadata, parent in whole["taken"]:
             run.taken.setdefault(namespace, {})[checkpoint_id] = (checkpoint, metadata, parent)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from agenthost_langgraph.graph_agent import GraphAgent
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
 from langgraph.graph import START, MessagesState, StateGraph
@@ -202,7 +203,7 @@ def test_a_question_and_its_thread_outlive_the_host(serve: Serve, name: str) -> 
     host = serve(KEEPING, name)
     assert host.client.post(f"/agents/{name}/resume", json={"thread_id": "t", "response": "maybe"}).status_code == 422
     events = host.resume(name, "t", response="yes")
-    assert [event["type"] for event in events] == ["model_chunk", "done"]
+    assert [event["type"] for event in events] == ["x-answered", "model_chunk", "done"]
     assert events[-1]["message"] == "You said yes, after 1."
 
     host = serve(KEEPING, name)
@@ -222,3 +223,121 @@ def test_a_run_without_a_thread_that_pauses_gets_one_in_either(serve: Serve) -> 
     for name in ("own", "none"):
         paused = host.invoke(name, "hello")
         assert host.resume(name, paused["thread_id"], response="yes")[-1]["message"] == "You said yes, after 1."
+
+
+# ── runs that are stopped ───────────────────────────────────────────────────────────────────────────────────────────
+
+PAYING = """
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.types import interrupt
+
+paid = []
+
+
+def pay(n: int) -> str:
+    "Pay."
+    if interrupt({"tool": "pay", "arguments": {"n": n}})["approved"]:
+        paid.append(n)
+        raise LookupError("no receipt")
+    return "denied"
+
+
+def model(state):
+    last = state["messages"][-1]
+    if last.type == "tool":
+        return {"messages": [AIMessage(last.text)]}
+    if last.text != "pay":
+        return {"messages": [AIMessage(f"{len(paid)}: " + " | ".join(one.text for one in state["messages"]))]}
+    return {"messages": [AIMessage("", tool_calls=[{"name": "pay", "args": {"n": 5}, "id": "c1"}])]}
+
+
+tools = ToolNode([pay], handle_tool_errors=False)
+builder = StateGraph(MessagesState).add_node("model", model).add_node("tools", tools)
+builder.add_edge(START, "model").add_edge("tools", "model").add_conditional_edges("model", tools_condition)
+none = builder.compile()
+own = builder.compile(checkpointer=InMemorySaver())
+nested = StateGraph(MessagesState).add_node("inner", builder.compile()).add_edge(START, "inner").compile(
+    checkpointer=InMemorySaver()
+)
+"""
+
+
+@pytest.mark.parametrize("name", ["none", "own", "nested"])
+def test_an_answer_that_the_graph_went_on_with_stands_though_the_run_failed(serve: Serve, name: str) -> None:
+    host = serve(PAYING, name)
+    assert host.invoke(name, "pay", thread_id="t")["status"] == "paused"
+    assert host.resume(name, "t", response="approve")[-1]["code"] == "agent_error"
+    for response in ("deny", "approve"):
+        again = host.client.post(f"/agents/{name}/resume", json={"thread_id": "t", "response": response})
+        assert (again.status_code, again.json()["code"]) == (409, "already_answered")
+    assert host.invoke(name, "how often?", thread_id="t")["message"].startswith("1: ")
+
+
+STOPPED = "No result: it was stopped before it had one, and may have run."
+ASKED = "Not run: the conversation went on without it."
+PAUSED = "No result: its run was paused at it, and did not get to one; whether it has run is not known."
+
+
+@pytest.mark.parametrize(
+    ("name", "answered", "told"),
+    [("own", True, STOPPED), ("own", False, ASKED), ("none", True, PAUSED), ("none", False, PAUSED)],
+)
+def test_a_tool_that_may_have_run_is_not_told_as_one_that_has_not(
+    serve: Serve, name: str, answered: bool, told: str
+) -> None:
+    host = serve(PAYING, name)
+    host.invoke(name, "pay", thread_id="t")
+    if answered:
+        host.resume(name, "t", response="approve")
+    said = host.invoke(name, "how often?", thread_id="t")["message"]
+    assert said == f"{int(answered)}: pay |  | {told} | how often?"
+
+
+# ── what the host's thread has no place for ─────────────────────────────────────────────────────────────────────────
+
+
+def test_every_message_of_a_run_is_in_the_conversation_of_the_next(run: Run) -> None:
+    seen: list[str] = []
+
+    def say(text: str) -> Any:
+        def node(state: MessagesState) -> dict[str, Any]:
+            seen[:] = [message.text for message in state["messages"]]
+            return {"messages": [AIMessage(text, name=text)]}
+
+        return node
+
+    builder = StateGraph(MessagesState).add_sequence([(name, say(name)) for name in ("search", "check", "report")])
+    agent, state = GraphAgent(builder.add_edge(START, "search")), dict[str, Any]()
+    run(agent, "one", thread=KEY, run_id="r1", state=state)
+    assert state == {"langgraph_said": {"r1": [["search", "search"], ["check", "check"]]}}
+    history = [Message.of("user", "one", run_id="r1"), Message.of("assistant", "report", run_id="r1")]
+    run(agent, "two", thread=KEY, run_id="r2", state=state, history=history)
+    assert seen == ["one", "search", "check", "report", "two", "search", "check"]
+
+
+def test_what_a_run_says_that_only_waits_is_no_part_of_the_conversation(run: Run) -> None:
+    state: dict[str, Any] = {"langgraph_said": {"r1": None}}
+    seen: list[str] = []
+
+    def look(given: MessagesState) -> dict[str, Any]:
+        seen[:] = [message.text for message in given["messages"]]
+        return {"messages": [AIMessage("seen")]}
+
+    waits = Message.of("assistant", "Waiting for 1 more answer.", run_id="r1")
+    graph = StateGraph(MessagesState).add_node("look", look).add_edge(START, "look")
+    run(graph, "next", thread=KEY, history=[Message.of("user", "ask", run_id="r0"), waits], state=state)
+    assert seen == ["ask", "next"]
+
+
+def test_what_is_kept_of_runs_stays_small(run: Run) -> None:
+    def say(text: str) -> Any:
+        return lambda state: {"messages": [AIMessage(text * 100_000)]}
+
+    builder = StateGraph(MessagesState).add_sequence([("a", say("a")), ("b", say("b"))])
+    agent, state = GraphAgent(builder.add_edge(START, "a")), dict[str, Any]()
+    for number in range(4):
+        run(agent, "x", thread=KEY, run_id=f"r{number}", state=state)
+    assert list(state["langgraph_said"]) == ["r2", "r3"]

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from decimal import Decimal
 from types import ModuleType, SimpleNamespace
 from typing import Any, TypedDict
+from uuid import uuid4
 
 import pytest
 from agenthost_langgraph.graph_agent import GraphAgent
+from agenthost_langgraph.plain_values import problem
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -112,6 +116,53 @@ def test_what_a_node_says_again_in_a_message_of_its_own_is_told_once(run: Run) -
 
     graph = StateGraph(MessagesState).add_node("speak", speak).add_edge(START, "speak")
     assert run(graph) == ["Good ", "day.", Result("Good day.")]
+
+
+def test_nodes_that_speak_at_once_say_it_once_each(run: Run) -> None:
+    class Slow(Speaker):
+        async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+            async for piece in super()._astream(*args, **kwargs):
+                await barrier.wait()
+                yield piece
+
+    class Meeting:
+        """Lets nobody on before both are there."""
+
+        def __init__(self) -> None:
+            self.here = 0
+            self.turn = asyncio.Event()
+
+        async def wait(self) -> None:
+            self.here += 1
+            turn = self.turn
+            if self.here % 2 == 0:
+                self.turn = asyncio.Event()
+                turn.set()
+            await asyncio.wait_for(turn.wait(), 10)
+
+    def node(name: str) -> Any:
+        async def speak(state: MessagesState) -> dict[str, Any]:
+            said = await Slow(pieces=[f"{name}1 ", f"{name}2 "]).ainvoke("x")
+            return {"messages": [AIMessage(said.content, name=name)]}
+
+        return speak
+
+    barrier = Meeting()
+    graph = StateGraph(MessagesState).add_node("a", node("a")).add_node("b", node("b"))
+    said = run(graph.add_edge(START, "a").add_edge(START, "b"))
+    assert sorted(said[:-1]) == ["a1 ", "a2 ", "b1 ", "b2 "]
+
+
+@pytest.mark.parametrize("value", [None, True, 7, 0.5, "é", {"a": [datetime(2026, 1, 2)]}, uuid4(), Decimal(1)])
+def test_what_an_event_takes_is_no_problem(value: Any) -> None:
+    assert problem(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "named"), [([b""], "bytes"), ("\ud800", "a str with a lone surrogate"), ({"a": object()}, "object")]
+)
+def test_what_an_event_does_not_take_is_named(value: Any, named: str) -> None:
+    assert problem(value) == named
 
 
 def test_only_the_named_nodes_speak_where_some_are_named(run: Run) -> None:
@@ -297,15 +348,54 @@ class APIConnectionError(Exception):
     pass
 
 
+class Down(BaseChatModel):
+    """A model that cannot be had."""
+
+    raised: Any
+
+    @property
+    def _llm_type(self) -> str:
+        return "down"
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        raise self.raised
+
+
 @pytest.mark.parametrize("raised", [RateLimitError("slow down"), APIConnectionError("no route"), ConnectionError()])
 def test_a_provider_that_is_down_is_unavailable_and_nothing_it_said_is_told(run: Run, raised: Exception) -> None:
-    def call(state: MessagesState) -> None:
-        raise raised
+    async def call(state: MessagesState) -> None:
+        await Down(raised=raised).ainvoke("x")
 
     graph = StateGraph(MessagesState).add_node("call", call).add_edge(START, "call")
     with pytest.raises(AgentUnavailable) as unavailable:
         run(graph, "x")
     assert unavailable.value.message == f"its model's provider cannot be reached: {type(raised).__name__}"
+
+
+@pytest.mark.parametrize("raised", [ConnectionRefusedError("orders"), RateLimitError("slow down")])
+def test_what_a_tool_cannot_reach_is_not_its_models_provider(run: Run, raised: Exception) -> None:
+    def order(state: MessagesState) -> None:
+        raise raised
+
+    with pytest.raises(type(raised)):
+        run(StateGraph(MessagesState).add_node("order", order).add_edge(START, "order"), "x")
+
+
+def test_a_key_of_the_state_that_is_no_json_is_left_out_and_named(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    class State(MessagesState):
+        blob: Any
+        size: Any
+        big: Any
+
+    def take(state: State) -> dict[str, Any]:
+        return {"blob": {"a": [b"raw"]}, "size": {1}, "big": 1 << 70, "messages": [AIMessage("yes")]}
+
+    graph = StateGraph(State).add_node("take", take).add_edge(START, "take")
+    assert run(graph, "x")[-1].output == {"size": [1]}
+    assert [record.getMessage() for record in caplog.records] == [
+        "key 'blob' of the state is left out of the output, which is JSON: bytes",
+        "key 'big' of the state is left out of the output, which is JSON: an int of more than 64 bits",
+    ]
 
 
 def test_any_other_error_goes_through(reference: ModuleType, run: Run) -> None:
@@ -385,7 +475,8 @@ def test_the_conversation_so_far_comes_with_its_tools(run: Run) -> None:
         Message.of("assistant", "Waiting for 1 more answer."),
         Message.of("tool", "gone", tool_call_id="a", name="look", metadata={"error": "gone"}),
         Message.of("tool", "of nobody", tool_call_id="z", name="look"),
-        Message("assistant", tool_calls=[{"id": "b", "name": "look", "arguments": {}}]),
+        Message("assistant", tool_calls=[{"id": "b", "name": "look", "arguments": {}}], status="paused"),
+        Message("assistant", tool_calls=[{"id": "c", "name": "look", "arguments": {}}]),
         Message.of("user", ""),
     ]
     said = given_to(run, "well?", history=history)
@@ -395,10 +486,44 @@ def test_the_conversation_so_far_comes_with_its_tools(run: Run) -> None:
         ("ai", "I look."),
         ("tool", "gone"),
         ("ai", "Waiting for 1 more answer."),
+        ("ai", ""),
+        ("tool", "No result: its run was paused at it, and did not get to one; whether it has run is not known."),
+        ("ai", ""),
+        ("tool", "No result: it was stopped before it had one, and may have run."),
         ("human", "well?"),
     ]
     assert said[2].tool_calls == [{"name": "look", "args": {"at": 1}, "id": "a", "type": "tool_call"}]
     assert (said[3].tool_call_id, said[3].name, said[3].status) == ("a", "look", "error")
+
+
+def test_calls_whose_ids_come_again_have_their_own_answers(run: Run) -> None:
+    history = []
+    for at in (1, 2):
+        history += [
+            Message("assistant", tool_calls=[{"id": "call_0", "name": "look", "arguments": {"at": at}}]),
+            Message.of("tool", f"result {at}", tool_call_id="call_0", name="look"),
+        ]
+    said = given_to(run, "well?", history=history)
+    assert [(one.type, one.text) for one in said if one.type == "tool"] == [("tool", "result 1"), ("tool", "result 2")]
+
+
+def test_a_file_that_is_named_by_its_address_is_refused_unless_a_setting_lets_it_in(run: Run) -> None:
+    address = Part(media_type="image/png", uri="http://10.0.0.1/a.png")
+    blocks = [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/a.png"}}]
+    refused = [
+        Result("This agent takes no files by their address: send what is in them.", reason="unsupported_content")
+    ]
+    graph = speaking("seen")
+    assert run(graph, "look", content=[Part(text="look"), address]) == refused
+    assert run(graph, input={"messages": [{"role": "user", "content": blocks}]}) == refused
+    text = [
+        {"type": "text", "text": "http://example.com"},
+        {"type": "image", "base64": "aaaa", "mime_type": "image/png"},
+    ]
+    assert run(graph, input={"messages": [{"role": "user", "content": text}]})[-1] == Result("seen")
+    assert run(graph, "look", content=[address], settings={"urls": True})[-1] == Result("seen")
+    before = [Message("user", [Part(text="look"), address]), Message("user", [address])]
+    assert [one.content for one in given_to(run, "well?", history=before)] == ["look", "well?"]
 
 
 def test_files_become_content_blocks(run: Run) -> None:
@@ -410,7 +535,7 @@ def test_files_become_content_blocks(run: Run) -> None:
         Part(media_type="audio/wav", data=b"RIFF"),
         Part(json={"a": 1}),
     ]
-    assert given_to(run, "what is this?", content=content)[0].content == [
+    assert given_to(run, "what is this?", content=content, settings={"urls": True})[0].content == [
         {"type": "text", "text": "what is this?"},
         {"type": "image", "mime_type": "image/png", "base64": "iVBORw=="},
         {"type": "image", "mime_type": "image/jpeg", "url": "https://example.com/a.jpg"},

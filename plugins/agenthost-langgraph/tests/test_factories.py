@@ -116,6 +116,77 @@ def test_what_pauses_goes_on_in_a_graph_that_is_made_again(serve: Serve) -> None
     assert host.resume("make-asking", "t", response="yes")[-1]["message"] == "yes"
 
 
+CHECKED = """
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.graph.state import CompiledStateGraph
+
+
+def pay(state):
+    return {"messages": [AIMessage("paid")]}
+
+
+builder = StateGraph(MessagesState).add_node("pay", pay).add_edge(START, "pay")
+
+
+def of_config(config: RunnableConfig):
+    return builder.compile()
+
+
+def of_perhaps(config: RunnableConfig | None = None):
+    return builder.compile()
+
+
+def of_dict(config: dict):
+    return builder.compile()
+
+
+def of_dict_of_any(config: dict[str, object]):
+    return builder.compile()
+
+
+async def of_nothing() -> CompiledStateGraph:
+    return builder.compile()
+
+
+async def agent(config: RuntimeSettings):
+    yield "no graph"
+"""
+
+FACTORIES = ["of_config", "of_perhaps", "of_dict", "of_dict_of_any", "of_nothing"]
+
+
+def test_a_factory_is_known_by_annotations_that_only_a_type_checker_reads(serve: Serve) -> None:
+    host = serve(CHECKED, *FACTORIES, "agent")
+    for name in FACTORIES:
+        assert host.invoke(name.replace("_", "-"), "a")["message"] == "paid", name
+    assert host.invoke("agent", "a")["message"] == "no graph"
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ('interrupt_before = ["pai"]', "'interrupt_before': no node 'pai'; did you mean 'pay'?"),
+        ('speakers = ["pai"]', "'speakers': no node 'pai'; did you mean 'pay'?"),
+    ],
+)
+def test_a_node_that_is_not_there_stops_the_run_of_what_a_factory_made(
+    serve: Serve, caplog: pytest.LogCaptureFixture, setting: str, problem: str
+) -> None:
+    host = serve(CHECKED, "of_config", settings=f"settings = {{ {setting} }}")
+    assert host.client.post("/agents/of-config/invoke", json={"prompt": "a"}).status_code == 500
+    assert f"the settings do not fit the graph that of_config made: {problem}" in caplog.text
+    host = serve(CHECKED, "of_config", settings='settings = { interrupt_before = ["pay"] }')
+    assert host.invoke("of-config", "a", thread_id="t")["status"] == "paused"
+
+
 def test_a_factory_that_makes_no_graph_fails_its_run(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     host = serve(APP, "make_nothing")
     assert host.client.post("/agents/make-nothing/invoke", json={"prompt": "a"}).status_code == 500

@@ -8,6 +8,7 @@ import pytest
 from agenthost_langgraph.graph_agent import GraphAgent
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
 from langgraph.graph import START, MessagesState, StateGraph, add_messages
 from langgraph.runtime import Runtime
@@ -47,8 +48,8 @@ def echo(state: Any) -> dict[str, Any]:
     return {"messages": [AIMessage(f"{state.get('city')}: {' | '.join(texts)}")]}
 
 
-def mixed() -> Any:
-    return StateGraph(Mixed).add_node("echo", echo).add_edge(START, "echo").compile()
+def mixed(saver: Any = None) -> Any:
+    return StateGraph(Mixed).add_node("echo", echo).add_edge(START, "echo").compile(checkpointer=saver)
 
 
 # ── schemas ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,7 +227,24 @@ def test_settings_reach_the_graph_as_config_and_context(run: Run) -> None:
     assert (seen["user_id"], seen["model"], seen["thread_id"]) == ("ada", "m", key.digest)
     assert seen["context"] == {"region": "eu", "limit": 1}
     assert "blue" in seen["tags"]
-    assert (seen["about"]["team"], seen["about"]["ticket"]) == ("shop", 7)
+    assert (seen["about"]["team"], seen["about"]["request"]) == ("shop", {"ticket": 7})
+
+
+def test_a_callers_metadata_cannot_take_the_place_of_what_the_host_says(run: Run) -> None:
+    theirs = {"user_id": "eve", "thread_id": "z", "run_id": "same", "langgraph_node": "n", "team": "theirs"}
+    settings = {"configurable": {"model": "m"}, "metadata": {"team": "shop"}, "tags": ["blue"]}
+    key = ThreadKey("ada", "graph", "t")
+    about = run(looking(), input={}, settings=settings, thread=key, metadata=theirs)[-1].output["seen"]["about"]
+    assert (about["user_id"], about["thread_id"], about["team"]) == ("ada", key.digest, "shop")
+    assert about["langgraph_node"] == "look"
+    assert "run_id" not in about
+    assert about["request"] == theirs
+
+
+def test_a_callers_run_id_does_not_make_a_new_message_an_old_one(run: Run) -> None:
+    agent, key = GraphAgent(mixed(InMemorySaver())), ThreadKey("ada", "graph", "t")
+    run(agent, "one", thread=key, metadata={"run_id": "same"})
+    assert run(agent, "two", thread=key, metadata={"run_id": "same"})[-1].message == "None: one | None: one | two"
 
 
 @pytest.mark.parametrize(
@@ -240,6 +258,9 @@ def test_settings_reach_the_graph_as_config_and_context(run: Run) -> None:
             'configurable = { thread_id = "x" }',
             "'configurable' must not hold 'thread_id': each conversation has its own",
         ),
+        ('metadata = { run_id = "x" }', "'metadata' must not hold 'run_id': each run has its own"),
+        ('configurable = { user_id = "x" }', "'configurable' must not hold 'user_id': each run has its caller's"),
+        ('speakers = ["tel"]', "'speakers': no node 'tel'; did you mean 'tell'?"),
         ('interrupt_before = ["tel"]', "'interrupt_before': no node 'tel'; did you mean 'tell'?"),
     ],
 )
@@ -255,3 +276,26 @@ def test_a_context_that_does_not_fit_is_told_before_any_run() -> None:
         agent.Settings(context={})
     with pytest.raises(ValueError, match=r"'context': Shop got an unexpected keyword argument 'regoin'"):
         agent.Settings(context={"regoin": "eu"})
+
+
+def test_a_context_that_does_not_fit_is_told_without_its_values() -> None:
+    class Keys(BaseModel):
+        api_key: str
+        region: str
+        limit: int
+
+    graph = StateGraph(Seen, context_schema=Keys).add_node("look", look).add_edge(START, "look").compile()
+    with pytest.raises(ValueError, match="'context'") as refused:
+        GraphAgent(graph).Settings(context={"api_key": "sk-secret", "limit": "sk-other"})
+    assert str(refused.value) == (
+        "'context': region: Field required; "
+        "limit: Input should be a valid integer, unable to parse string as an integer"
+    )
+
+
+def test_a_speaker_in_a_nested_graph_and_one_that_nobody_sees_are_names_as_well() -> None:
+    inner = StateGraph(Joke).add_node("whisper", tell).add_edge(START, "whisper").compile()
+    agent = GraphAgent(StateGraph(Joke).add_node("inner", inner).add_edge(START, "inner"))
+    assert agent.Settings(speakers=["whisper", "model"]).speakers == ["whisper", "model"]
+    with pytest.raises(ValueError, match="'speakers': no node 'wisper'; did you mean 'whisper'"):
+        agent.Settings(speakers=["wisper"])

@@ -3,8 +3,11 @@
 import json
 import operator
 import os
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -196,7 +199,7 @@ def test_questions_at_once_are_answered_one_by_one_and_the_graph_goes_on_with_th
     votes = answered(questions[2])[-1].output["votes"]
     assert votes == {"Ann": "for A", "Bob": "for B", "Cid": "for C"}
     assert len(begun) == 6
-    assert state == {}
+    assert state == {"langgraph_said": {"later": None}}
 
 
 @pytest.mark.parametrize("saver", [None, InMemorySaver()])
@@ -346,3 +349,66 @@ def test_a_checkpointer_that_lost_the_pause_is_an_error_that_says_so(run: Run) -
             answers=[Answer(question, "yes")],
         )
     assert lost.value.hint == "give it a checkpointer that outlives the process and is made once, or none"
+
+
+TYPED = """
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypedDict
+
+from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
+from pydantic import BaseModel
+
+
+class Order(BaseModel):
+    n: int
+
+
+@dataclass
+class Line:
+    order: Order
+
+
+class Size(Enum):
+    SMALL = "s"
+
+
+class State(TypedDict, total=False):
+    held: Any
+    got: str
+
+
+def take(state):
+    return {"held": [Line(Order(n=5)), {"size": Size.SMALL}]}
+
+
+def ask(state):
+    line, of = state["held"]
+    return {"got": f"{interrupt('Shall I?')}: {line.order.n} {of['size'].name}", "held": None}
+
+
+graph = StateGraph(State).add_sequence([take, ask]).add_edge(START, "take")
+"""
+
+
+def test_types_of_a_pause_that_are_not_found_any_more_are_named_and_the_question_stays(
+    serve: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def serve_anew(code: str) -> Any:
+        """As another process does, in which nothing of the file has been imported."""
+        for name in [
+            name for name, one in sys.modules.items() if getattr(one, "__file__", "") == str(tmp_path / "app.py")
+        ]:
+            del sys.modules[name]
+        return serve(code, "graph")
+
+    host = serve_anew(TYPED)
+    assert host.invoke("graph", input={}, thread_id="t")["status"] == "paused"
+    host = serve_anew(TYPED.replace("Order", "Purchase").replace("Size", "Measure"))
+    assert host.resume("graph", "t", response="yes")[-1]["code"] == "agent_error"
+    lost = re.search(r"types of what it held when it paused are not found: (.+)", caplog.text)
+    assert lost is not None
+    assert [name.rpartition(".")[2] for name in lost[1].split(", ")] == ["Order", "Size"]
+    host = serve_anew(TYPED)
+    assert host.resume("graph", "t", response="yes")[-1]["output"]["got"] == "yes: 5 SMALL"

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from agenthost import AgentError, Part, RunContext
 
 
 def prompt_of(ctx: RunContext) -> str:
-    """The user's message as one text; raises `AgentError` for a file that is none. Locus's messages are text."""
-    if ctx.content:
-        return "\n".join(_text(part) for part in ctx.content)
-    return text_of(ctx.input) if not ctx.prompt and ctx.input is not None else ctx.prompt
+    """The user's message and the run's input as one text: Locus's messages are text.
+
+    Raises `AgentError` for a file that is none.
+    """
+    said = [_text(part) for part in ctx.content] if ctx.content else [ctx.prompt] if ctx.prompt else []
+    return "\n".join([*said, *([text_of(ctx.input)] if ctx.input is not None else [])])
+
+
+def kept_text(parts: Sequence[Part]) -> str:
+    """A message of a thread as one text; a file that is none is named by its type."""
+    return "\n".join(f"[{part.media_type}]" if _is_binary(part) else _text(part) for part in parts)
 
 
 def text_of(value: Any) -> str:
@@ -29,7 +37,14 @@ def _text(part: Part) -> str:
         return part.uri
     if part.data is None:
         return text_of(part.json)
+    if _is_binary(part):
+        raise AgentError(f"a Locus agent takes text, and this file is {part.media_type}")
+    return part.data.decode()
+
+
+def _is_binary(part: Part) -> bool:
     try:
-        return part.data.decode()
+        (part.data or b"").decode()
     except UnicodeDecodeError:
-        raise AgentError(f"a Locus agent takes text, and this file is {part.media_type}") from None
+        return True
+    return False

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
 from locus.core.errors import ModelAuthError, ModelThrottledError
 from locus.core.structured import parse_structured
 
-from agenthost import AgentUnavailable, Event, Interrupt, RunContext, ThreadKey, ask_approval
+from agenthost import AgentError, AgentUnavailable, Event, Interrupt, RunContext, ThreadKey, ask_approval
 from agenthost_locus.asking import prompt_of
-from agenthost_locus.checkpointing import keep_in
+from agenthost_locus.checkpointing import HostCheckpointer, forget, is_kept, keep_for
 from agenthost_locus.conversations import conversation
-from agenthost_locus.deciding import approval_id, store_for
+from agenthost_locus.deciding import Turn, approval_id
 from agenthost_locus.leash import Leash, leashed, let_go
 from agenthost_locus.recognising import accepts_keyword
 from agenthost_locus.resuming import resumed
@@ -46,30 +47,35 @@ class Runnable:
         thread, earlier = self._thread_of(ctx), _earlier(ctx)
         translation = Translation(thread, ctx.thread.thread_id if ctx.thread else None, earlier.get("spent"))
         served = self._configured(ctx.settings)
-        calls, paused = leashed(), False
-        keep_in(ctx.state)
-        events = self._events(served, ctx, thread)
-        try:
-            async for event in events:
-                for said in translation.of(event):
-                    if type(said) is Interrupt:
-                        paused = True
-                        yield self._asked(served, ctx, said, translation, thread)
-                    else:
-                        yield said
-        except (ModelThrottledError, ModelAuthError) as refused:
-            raise AgentUnavailable(f"the provider of its model refused: {refused.kind}") from refused
-        finally:
-            await _close(events)
-            await let_go(calls)
-            if ctx.thread is None and not paused:
-                await self._forget(thread, ctx)
+        turn = self._turn(served, ctx, thread)
+        calls = leashed()
+        keep_for(ctx, thread)
+        events = self._events(served, ctx, thread, turn)
+        async with (
+            AsyncExitStack() as stack
+        ):  # each of these happens, in this order from the last, whatever becomes of the others
+            stack.push_async_callback(self._leave, served, thread, ctx, translation)
+            stack.push_async_callback(let_go, calls)
+            stack.push_async_callback(_close, events)
+            try:
+                async for event in events:
+                    for said in translation.of(event):
+                        yield self._asked(ctx, said, translation, thread, turn) if type(said) is Interrupt else said
+            except (ModelThrottledError, ModelAuthError) as refused:
+                raise AgentUnavailable(f"the provider of its model refused: {refused.kind}") from refused
         for last in translation.result(self._parser(served)):
             yield last
 
-    def _events(self, served: Any, ctx: RunContext, thread: str | None) -> AsyncIterator[Any]:
+    def _turn(self, served: Any, ctx: RunContext, thread: str | None) -> Turn:
+        """Whose the calls are that this run holds: a new turn's, or that of the run that paused."""
+        name = _earlier(ctx).get("turn") or ThreadKey(thread or ctx.principal.id, ctx.agent, ctx.run_id).digest
+        turn = Turn(served, str(name), ELSEWHERE if self._alone else getattr(ctx.settings, "approvals", ""))
+        turn.begin()
+        return turn
+
+    def _events(self, served: Any, ctx: RunContext, thread: str | None, turn: Turn) -> AsyncIterator[Any]:
         if ctx.answer is not None:
-            return resumed(served, ctx, ctx.answer, thread, self._approvals(ctx))
+            return resumed(served, ctx, ctx.answer, thread, None if self._alone else turn)
         options = {
             "stream_tokens": self._stream_tokens and getattr(ctx.settings, "stream_tokens", True),
             "model_kwargs": dict(getattr(ctx.settings, "model_kwargs", {})) or None,
@@ -78,20 +84,28 @@ class Runnable:
         events: AsyncIterator[Any] = served.run(prompt_of(ctx), thread_id=thread, metadata=dict(ctx.metadata), **given)
         return events
 
-    def _asked(self, served: Any, ctx: RunContext, said: Interrupt, translation: Translation, thread: Any) -> Interrupt:
+    def _asked(
+        self, ctx: RunContext, said: Interrupt, translation: Translation, thread: str | None, turn: Turn
+    ) -> Interrupt:
         """A pause as the host asks it: a held call that the caller may decide, as every framework's."""
-        state = {"thread": thread, "spent": translation.spent}
+        self._check_pause(ctx)
+        state = {"thread": thread, "turn": turn.name, "spent": translation.spent}
+        translation.paused = True
         metadata, call = said.metadata or {}, said.interrupt_id or ""
-        held = approval_id(metadata)
-        if held is None or store_for(served, held, self._approvals(ctx)) is None:
+        if not turn.owns(approval_id(metadata)):
             return replace(said, state=state)
         before = (ctx.answer.interrupt.metadata if ctx.answer else None) or {}
         tool = translation.tool_of(call) or before.get("tool") or metadata.get("action") or ""
         asked = ask_approval(tool, call, metadata.get("arguments") or {}, state=state, question=said.question)
         return replace(asked, metadata={**metadata, **(asked.metadata or {})})
 
-    def _approvals(self, ctx: RunContext) -> str:
-        return ELSEWHERE if self._alone else getattr(ctx.settings, "approvals", "")
+    def _check_pause(self, ctx: RunContext) -> None:
+        """Raise `AgentError` for a pause that nothing could end."""
+        if not self.keeps_pauses:
+            raise AgentError(
+                f"a {type(self._served).__name__} has asked a question, and has no resume() to take the answer",
+                hint="give its class Locus's resume(response, *, thread_id, perform_dangling, metadata)",
+            )
 
     def _thread_of(self, ctx: RunContext) -> str | None:
         """What Locus calls the thread. A run without one that may pause has one of its own: Locus has one for all."""
@@ -110,6 +124,11 @@ class Runnable:
 
     def _parser(self, served: Any) -> Any:
         return None
+
+    async def _leave(self, served: Any, thread: str | None, ctx: RunContext, translation: Translation) -> None:
+        """The run is over. What it left behind that nobody asks for again is forgotten."""
+        if ctx.thread is None and not translation.paused:
+            await self._forget(thread, ctx)
 
     async def _forget(self, thread: str | None, ctx: RunContext) -> None:
         """Nobody asks for this thread again."""
@@ -136,6 +155,18 @@ class LocusAgent(Runnable):
             self._made = settings, type(self._served)(config=config.model_copy(update=changed))
         return self._made[1]
 
+    def _check_pause(self, ctx: RunContext) -> None:
+        if isinstance(self._served.config.checkpointer, HostCheckpointer) and not is_kept(ctx):
+            raise AgentError(
+                "it has asked a question in a conversation that is too long to wait in the host's thread (1 MiB)",
+                hint="give the agent a checkpointer of its own, or a conversation manager that keeps it short",
+            )
+
+    async def _leave(self, served: Any, thread: str | None, ctx: RunContext, translation: Translation) -> None:
+        if not self._alone:  # a pause is in the checkpoint; in memory it would stay if nobody answers
+            served._interrupts.pop(thread, None)
+        await super()._leave(served, thread, ctx, translation)
+
     def _parser(self, served: Any) -> Any:
         schema = served.config.output_schema
         return (lambda text: _parsed(text, schema)) if schema is not None else None
@@ -157,12 +188,8 @@ class OwnThreads:
         return bool(await self._served.config.checkpointer.delete(self._name(key)))
 
     async def _forget(self, thread: str | None, ctx: RunContext) -> None:
-        if thread is None:
-            return
-        try:
-            await self._served.config.checkpointer.delete(thread)
-        except Exception as refused:  # noqa: BLE001 - whatever a store raises, the run itself has gone well
-            ctx.log.warning("what a run without a thread left in the checkpointer stays: %s", type(refused).__name__)
+        if thread is not None:
+            await forget(self._served.config.checkpointer, thread, ctx)
 
 
 class CheckpointedRunnable(OwnThreads, Runnable):

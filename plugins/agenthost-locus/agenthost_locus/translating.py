@@ -32,6 +32,8 @@ class Translation:
         self._tools: dict[str, str] = {}
         self.spent: dict[str, float] = dict(spent or {})
         """Tokens and dollars that `Usage` events have told, this turn."""
+        self.paused = False
+        """Whether the run has asked something."""
         self.ended: locus.TerminateEvent | None = None
         """How Locus says that the run ended, once it has."""
 
@@ -39,7 +41,10 @@ class Translation:
         """What one event is in the host's words; nothing for the last one, which is `result`.
 
         Raises `TypeError` for what is no event of Locus: its text may be anything, an address in memory for one.
+        What is in the host's words already, of a run that goes on, stays as it is.
         """
+        if isinstance(event, Custom | Interrupt):
+            return (event,)
         translate = _TRANSLATED.get(type(event))
         if translate is not None:
             return translate(self, event)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from locus.core.events import ModelChunkEvent
 from locus.core.messages import Message
+from locus.memory.backends.memory import MemoryCheckpointer
 from locus.models.base import ModelResponse
 from locus_doubles import Thread, adapt, agent, tool, tool_call
 
@@ -102,5 +103,43 @@ def test_a_cancelled_run_stops_its_tool() -> None:
         await asyncio.wait([run], timeout=10)
         assert ended.is_set()
         assert others() == set()
+
+    asyncio.run(main())
+
+
+def test_what_fails_while_a_run_is_left_keeps_nothing_else_from_being_left() -> None:
+    async def main() -> None:
+        model, locus_agent, checkpointer = Endless(), agent(checkpointer=MemoryCheckpointer()), []
+
+        class Stuck:
+            """A run whose generator cannot be closed."""
+
+            config, tools = locus_agent.config, ()
+
+            async def run(self, prompt: str, *, thread_id: Any = None, metadata: Any = None) -> Any:
+                try:
+                    async for event in locus_agent.run(prompt, thread_id=thread_id, stream_tokens=True):
+                        yield event
+                finally:
+                    raise LookupError
+
+            async def resume(self, response: str, **options: Any) -> Any:
+                yield
+
+        async def deleted(thread: str, checkpoint_id: str | None = None) -> bool:
+            checkpointer.append(thread)
+            return True
+
+        locus_agent._model = model
+        locus_agent.config.checkpointer.delete = deleted
+        adapt(locus_agent)  # for its hook
+        run = asyncio.create_task(Thread(adapt(Stuck()), None).run("x"))
+        await asyncio.wait_for(model.calling.wait(), 10)
+        run.cancel()
+        await asyncio.wait([run], timeout=10)
+        assert isinstance(run.exception(), LookupError)
+        assert model.cancelled == 1
+        assert others() == set()
+        assert len(checkpointer) == 1
 
     asyncio.run(main())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
+from locus.core.command import Command
 from locus.core.interrupt import interrupt
 from locus.memory.backends.memory import MemoryCheckpointer
 from locus.multiagent.graph import END, START, StateGraph, emit_custom
 from locus.server import GraphRunnable
 from locus_doubles import Thread, adapt, of
+from pydantic import BaseModel
 
-from agenthost import Custom, Interrupt, Result, Think
+from agenthost import AgentError, Custom, Interrupt, Result, Think
 
 pytestmark = pytest.mark.framework
 
@@ -98,12 +101,77 @@ def test_threads_of_two_people_do_not_meet_in_the_graphs_checkpointer() -> None:
     asyncio.run(main())
 
 
-def test_a_state_that_is_not_json_cannot_wait_without_a_checkpointer() -> None:
+class Order(BaseModel):
+    number: int = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (object(), "a object"),
+        (Order(), "a Order"),
+        ((1, 2), "a tuple"),
+        ({1}, "a set"),
+        ([Order()], "a Order"),
+        ({"of": [{"it": b"x"}]}, "a bytes"),
+        ({1: "one"}, "a key of type int"),
+    ],
+)
+def test_a_state_that_would_not_come_back_as_it_was_cannot_wait_without_a_checkpointer(value: Any, shown: str) -> None:
     async def main() -> None:
-        with pytest.raises(TypeError, match=r"^a graph without a checkpointer cannot wait: its state holds object$"):
-            await Thread(adapt(graph(review))).run("", input={"plan": "x", "brush": object()})
+        message = f"a graph without a checkpointer cannot wait with {shown} in its state, under 'order'"
+        with pytest.raises(AgentError, match=f"^{re.escape(message)}$"):
+            await Thread(adapt(graph(review))).run("", input={"plan": "x", "order": value})
 
     asyncio.run(main())
+
+
+def test_what_a_node_returned_may_be_anything_where_the_state_is_json() -> None:
+    async def go(state: dict[str, Any]) -> Any:
+        return Command(update={"plan": "paint"})
+
+    async def main() -> None:
+        thread = Thread(adapt(graph(go, review, paint)))
+        await thread.run("doors")
+        assert (await thread.resume("yes"))[-1].output["answer"] == "did paint (yes)"
+
+    asyncio.run(main())
+
+
+def test_a_thread_in_the_graphs_checkpointer_is_found_and_deleted_with_the_hosts() -> None:
+    async def main() -> None:
+        checkpointer = MemoryCheckpointer()
+        served = adapt(graph(plan, review, paint, checkpointer=checkpointer))
+        ann, bob = Thread(served), Thread(served, who="bob")
+        await ann.run("my secret")
+        await bob.run("walls")
+        assert ann.key is not None
+        assert bob.key is not None
+        assert await served.get_thread(ann.key) == {"messages": [], "paused": True}
+        assert await served.delete_thread(ann.key) is True
+        assert await served.get_thread(ann.key) is None
+        assert await served.delete_thread(ann.key) is False
+        assert await checkpointer.list_threads() == [bob.key.digest]
+        await bob.resume("yes")
+        assert await served.get_thread(bob.key) == {"messages": [], "paused": False}
+
+    asyncio.run(main())
+
+
+def test_a_run_without_a_thread_leaves_nothing_in_the_graphs_checkpointer() -> None:
+    async def main() -> None:
+        checkpointer = MemoryCheckpointer()
+        thread = Thread(adapt(graph(plan, review, paint, checkpointer=checkpointer)), None)
+        await thread.run("doors")
+        assert len(await checkpointer.list_threads()) == 1, "the pause is there"
+        assert (await thread.resume("yes"))[-1].output["answer"] == "did paint doors (yes)"
+        assert await checkpointer.list_threads() == []
+
+    asyncio.run(main())
+
+
+def test_a_graph_without_a_checkpointer_keeps_no_threads() -> None:
+    assert not hasattr(adapt(graph(plan)), "get_thread"), "the host does"
 
 
 def test_a_node_that_raises_fails_the_run() -> None:
@@ -114,7 +182,7 @@ def test_a_node_that_raises_fails_the_run() -> None:
     asyncio.run(main())
 
 
-def test_a_cancelled_run_stops_the_node() -> None:
+def test_a_cancelled_run_ends_after_its_node_has() -> None:
     async def main() -> None:
         begun, ended = asyncio.Event(), asyncio.Event()
 
@@ -123,14 +191,18 @@ def test_a_cancelled_run_stops_the_node() -> None:
             try:
                 await asyncio.sleep(60)
             finally:
+                for _ in range(10):  # it has something to put away
+                    await asyncio.sleep(0)
                 ended.set()
             return {}
 
         run = asyncio.create_task(Thread(adapt(graph(wait))).run("x"))
         await asyncio.wait_for(begun.wait(), 10)
         run.cancel()
-        await asyncio.wait([run], timeout=10)
-        await asyncio.wait_for(ended.wait(), 10)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(run, 10)
+        assert ended.is_set()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,52 @@ def test_a_thread_that_another_process_paused_goes_on_here(host: HostProcess, fo
     assert sent(folder) == []
     for thread in ("t", "never"):
         assert ask(host, "POST", "/resume", {"thread_id": thread}).status_code in {404, 409}
+
+
+SLOW = """
+import asyncio
+from pathlib import Path
+
+from locus.agent import Agent
+from locus.control import Action, ControlPolicy, InMemoryApprovals, gate_tool
+from locus.testing import ScriptedModel, text, tool_call
+from locus.tools.decorator import tool
+
+HERE = Path(__file__).parent
+
+@tool
+async def send(to: str) -> str:
+    'Send a mail.'
+    with (HERE / "sent.txt").open("a") as file:
+        file.write(f"{to}\\n")
+    await asyncio.sleep(60)
+    return "sent"
+
+held = gate_tool(
+    send,
+    policy=ControlPolicy(require_verification_score=0.0, require_human_for=frozenset({"outside"})),
+    action=lambda name, arguments: Action(name=name, asset=arguments["to"], environment="outside"),
+    approval=InMemoryApprovals(),
+    on_refusal="interrupt",
+)
+agent = Agent(model=ScriptedModel([tool_call("send", call_id="c1", to="Bob"), text("Done.")]), tools=[held])
+"""
+
+
+def test_an_approved_call_is_not_performed_again_when_its_client_leaves(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(SLOW)
+    (tmp_path / "agents.toml").write_text('[agents.app]\nuse = "app.py:agent"\n')
+    with serving(tmp_path / "agents.toml") as host:
+        ask(host, "POST", "/invoke", {"prompt": "mail", "thread_id": "t"})
+        url, body = f"{host.url}/agents/app/resume", {"thread_id": "t", "response": "approve"}
+        with httpx.stream("POST", url, json=body, timeout=30, trust_env=False) as reply:
+            lines = reply.iter_lines()
+            assert "x-approval" in next(line for line in lines if line.startswith("data: "))
+            for _ in range(300):
+                if sent(tmp_path):
+                    break
+                time.sleep(0.1)
+        for response in ("approve", "deny"):
+            again = ask(host, "POST", "/resume", {"thread_id": "t", "response": response})
+            assert (again.status_code, again.json()["code"]) == (409, "already_answered")
+        assert sent(tmp_path) == ["Bob"]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agenthost_locus.checkpointing import HostCheckpointer
+from agenthost_locus.checkpointing import MAX_KEPT, HostCheckpointer
 from locus.memory.backends.file import FileCheckpointer
 from locus.memory.backends.memory import MemoryCheckpointer
 from locus.testing import FunctionModel
 from locus_doubles import Agent, Thread, adapt, agent, text, tool, tool_call
 
-from agenthost import AgentError, Part, Result, ThreadKey
+from agenthost import AgentError, Message, Part, Result, ThreadKey
 
 pytestmark = pytest.mark.framework
 
@@ -51,6 +52,93 @@ def test_a_run_that_does_not_end_leaves_the_thread_as_it_was() -> None:
         with pytest.raises(RuntimeError):
             await thread.run("fail")
         assert await turns(thread, 1) == ["2"]
+
+    asyncio.run(main())
+
+
+def test_the_authors_own_agent_is_not_given_the_hosts_threads() -> None:
+    async def main() -> None:
+        author = counting()
+        thread = Thread(adapt(author))
+        assert await turns(thread, 2) == ["1", "2"]
+        assert author.config.checkpointer is None
+
+        @tool
+        def late() -> str:
+            """Come late."""
+            return "here"
+
+        author.add_tool(late)
+        assert "late" in [one.name for one in thread.served._served.tools], "and else it is the same"
+
+    asyncio.run(main())
+
+
+def test_an_agent_inside_another_has_no_part_in_its_thread() -> None:
+    async def main(inside: Agent) -> None:
+        @tool
+        async def ask() -> str:
+            """Ask the agent inside."""
+            return [event async for event in inside.run("a sub-question", thread_id="scratch")][-1].final_message
+
+        turns_ = [text("first"), tool_call("ask", call_id="c"), text("second"), text("third")]
+        thread = Thread(adapt(agent(*turns_, tools=[ask])))
+        for prompt in ("one", "two", "three"):
+            await thread.run(prompt)
+        shown = thread.served._served.model.received_messages[-1]
+        assert [message.content for message in shown if message.role == "user"] == ["one", "two", "three"]
+        assert [message.content for message in shown if message.role == "tool"] == ["1"], "it saw nothing else"
+        own = HostCheckpointer()
+        assert await own.list_checkpoints("scratch") == []
+        assert await own.delete("scratch") is False
+        assert thread.key is not None
+        assert await own.list_checkpoints(thread.key.digest) == [thread.key.digest]
+
+    for inside in (counting(), adapt(counting())._served):  # the author's own, and one that the host serves
+        asyncio.run(main(inside))
+
+
+def test_a_thread_that_has_grown_too_long_goes_on_from_the_hosts_messages() -> None:
+    call = {"id": "c", "name": "look", "arguments": {"at": "it"}}
+    history = [
+        Message.of("user", "x" * MAX_KEPT),
+        Message("assistant", (), tool_calls=[call]),
+        Message("tool", (Part(text="seen"),), tool_call_id="c", name="look"),
+        Message.of("assistant", "1"),
+        Message("user", (Part(media_type="image/png", data=b"\x89PNG"),)),
+    ]
+
+    async def main() -> None:
+        locus_agent = agent(text("1"), text("2"), text("3"), system_prompt="Be brief.")
+        thread = Thread(adapt(locus_agent))
+        await thread.run("x" * MAX_KEPT)
+        assert thread.state == {"locus": "too long"}
+        assert (await thread.run("go on", history=history))[-1] == Result("2")
+        shown = locus_agent.model.received_messages[-1]
+        assert [message.role.value for message in shown] == [
+            "system",
+            "user",
+            "assistant",
+            "tool",
+            "assistant",
+            *["user"] * 2,
+        ]
+        assert shown[0].content == "Be brief."
+        assert (shown[2].tool_calls[0].id, shown[2].tool_calls[0].arguments) == ("c", {"at": "it"})
+        assert [message.content for message in shown[3:]] == ["seen", "1", "[image/png]", "go on"]
+        await thread.run("go on", history=history[3:])
+        assert thread.state["locus"]["messages"], "it is short again"
+
+    asyncio.run(main())
+
+
+def test_what_is_too_long_to_wait_says_so_when_it_asks() -> None:
+    async def main() -> None:
+        thread = Thread(adapt(agent(tool_call("ask_user", question="Why?"), completion_mode="explicit")))
+        message = "it has asked a question in a conversation that is too long to wait in the host's thread (1 MiB)"
+        with pytest.raises(AgentError, match=f"^{re.escape(message)}$") as failed:
+            await thread.run("x" * MAX_KEPT)
+        assert "checkpointer of its own" in (failed.value.hint or "")
 
     asyncio.run(main())
 
@@ -148,6 +236,8 @@ def test_files_and_data_reach_the_model_as_text() -> None:
         ]
         assert (await Thread(served).run("see", content=content))[-1] == Result('see\na,b\n{"n": 1}\nhttps://x')
         assert (await Thread(served).run("", input={"n": 1}))[-1] == Result('{"n": 1}')
+        assert (await Thread(served).run("sum", input={"n": 1}))[-1] == Result('sum\n{"n": 1}')
+        assert (await Thread(served).run("x", content=[Part(text="sum")], input=[1]))[-1] == Result("sum\n[1]")
         image = [Part(media_type="image/png", data=b"\x89PNG")]
         with pytest.raises(AgentError, match=r"^a Locus agent takes text, and this file is image/png$"):
             await Thread(served).run("", content=image)
