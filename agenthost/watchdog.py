@@ -151,12 +151,14 @@ class Watchdog(Collector):
         """Find out whom this thread works for; say so, once, if it is long enough for who it is."""
         frame = sys._current_frames().get(ident)
         if ident == self._loop_thread:
-            task = asyncio.current_task(self._loop)
-            owner, hint = None if task is None else self._run_of(task) or owner_of(task), HINT
+            task, hint = asyncio.current_task(self._loop), HINT
+            owner = None if task is None else self._run_of(task) or owner_of(task)
+            over = turned != self._turned
         else:
-            job = threads_at_work().get(ident)
-            owner, hint = None if job is None else job.owner, HINT_THREAD
-        if frame is None or turned != self._turned:
+            job, hint = threads_at_work().get(ident), HINT_THREAD
+            owner = None if job is None else job.owner
+            over = job is None
+        if frame is None or over:
             return  # what stands there now is somebody else
         who, entry, run_id = self._named(owner, frame)
         if time.monotonic() - since >= (BLOCKED if entry else BLOCKED_BY_NOBODY):
