@@ -28,10 +28,11 @@ import orjson
 from fastapi import FastAPI, Request
 from uvicorn.config import LOGGING_CONFIG
 
-from agenthost.agents import AgentEntry, AgentSource, AgentSpec
+from agenthost.agents import AgentSource, AgentSpec
 from agenthost.api_keys import ApiKeys, digest
 from agenthost.auth import Principal
 from agenthost.config import Config, ServerConfig, StoreConfig
+from agenthost.entries import AgentEntry
 from agenthost.errors import BadRequest
 from agenthost.events import Entry, one_line
 from agenthost.hookspecs import Adapter

@@ -1,11 +1,10 @@
-"""What an agent is, what it is given for one run, and how the host speaks of agents asked for and agents served."""
+"""What an agent is, what it is given for one run, how it is asked for, and what a placement makes of it."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -16,7 +15,6 @@ from agenthost.threads import Message, Part, ThreadKey
 
 RunStatus = Literal["queued", "running", "completed", "paused", "failed", "cancelled"]
 BusyPolicy = Literal["reject", "queue", "cancel-running"]
-AgentState = Literal["discovered", "loading", "ready", "degraded", "draining", "unloaded", "failed", "disabled"]
 
 MAX_STATE = 1 << 20
 """Bytes of a thread's `ctx.state`, encoded."""
@@ -212,7 +210,11 @@ turn. Raises when the run is over, or takes nothing more of this kind."""
 
 
 class AgentRef(Protocol):
-    """A loaded agent, wherever it runs; the same errors come out of every placement."""
+    """A loaded agent, wherever it runs; the same errors come out of every placement.
+
+    One that can be lost as a whole has an attribute `lost`, a future that is done with the `HostError` that says why:
+    the registry then shows the agent as failed, closes this reference, and loads the agent again later.
+    """
 
     info: AgentInfo
 
@@ -287,9 +289,17 @@ class AgentSource:
         return f"{self.distribution} {self.version}" if self.distribution else self.use
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """How an agent's worker processes are: how many share its runs, and the bytes of memory that each may have."""
+
+    workers: int = 1
+    max_memory: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSpec:
-    """An agent that was asked for: its place in agents.toml, resolved. Times are in seconds."""
+    """An agent that was asked for: its place in agents.toml, resolved. Times are in seconds; `env` is for workers."""
 
     name: str
     source: AgentSource
@@ -301,84 +311,13 @@ class AgentSpec:
     protocols: tuple[str, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     placement: str = "in-process"
+    env: Mapping[str, str] = field(default_factory=dict)
+    process: ProcessOptions = ProcessOptions()
     timeout: float = 600.0
     load_timeout: float = 30.0
     concurrency: int = 256
     queue: int = 1024
     on_busy_thread: BusyPolicy = "reject"
     interrupt_ttl: float = 604800.0
+    load: Literal["eager", "lazy"] = "eager"
     problem: HostError | None = None
-
-
-Lifespan = Callable[[], AbstractAsyncContextManager[None]]
-"""Entered and left in a task of its own."""
-
-
-@dataclass(slots=True, eq=False)
-class AgentEntry:
-    """An agent that is served: its spec, its state and since when, and the reference runs go through.
-
-    Requests hold the entry they looked up, so a reload never pulls an agent away from under a run.
-    """
-
-    spec: AgentSpec
-    state: AgentState = "discovered"
-    since: float = field(default_factory=time.time)
-    reason: HostError | None = None
-    retry_at: float | None = None
-    ref: AgentRef | None = None
-    info: AgentInfo = field(default_factory=AgentInfo)
-    check_input: Callable[[Any], str | None] | None = None
-    """Says what is wrong with a run's `input`, without repeating it; made from `input_schema` when the agent loads."""
-    running: int = 0
-    queued: int = 0
-    stuck: int = 0
-    ailments: dict[str, HostError] = field(default_factory=dict)
-    """What a serving agent is degraded by, by kind."""
-
-    @property
-    def name(self) -> str:
-        """The name in agents.toml, which is the name in every address."""
-        return self.spec.name
-
-    @property
-    def slots(self) -> int:
-        """Runs that may be going at once: `concurrency`, or fewer where the agent itself cannot."""
-        own = self.info.max_runs
-        return self.spec.concurrency if own is None else min(own, self.spec.concurrency)
-
-    @property
-    def serving(self) -> bool:
-        """Whether a run may start."""
-        return self.state in {"ready", "degraded"}
-
-    @property
-    def title(self) -> str:
-        """The operator's title, else the agent's own, else its name."""
-        return self.spec.title or self.info.title or self.spec.name
-
-    @property
-    def description(self) -> str:
-        """The operator's description, else the agent's own."""
-        return self.spec.description or self.info.description
-
-    def ail(self, kind: str, problem: HostError) -> None:
-        """Be degraded by `problem`, which takes the place of an earlier one of its kind."""
-        self.ailments[kind] = problem
-        if self.state == "degraded":
-            self.reason = problem
-        elif self.serving:
-            self.become("degraded", problem)
-
-    def heal(self, kind: str) -> None:
-        """Be rid of one kind of problem; the last one gone, the agent is ready again."""
-        if self.ailments.pop(kind, None) is None or self.state != "degraded":
-            return
-        if self.ailments:
-            self.reason = next(iter(self.ailments.values()))
-        else:
-            self.become("ready")
-
-    def become(self, state: AgentState, reason: HostError | None = None, retry_at: float | None = None) -> None:
-        """Change state, noting when and why."""
-        self.state, self.reason, self.retry_at, self.since = state, reason, retry_at, time.time()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from agenthost.auth import Credentials, Principal
+from agenthost.config import Config
 
 
 class ApiKeys:
@@ -28,3 +29,15 @@ class ApiKeys:
 def digest(secret: str) -> bytes:
     """The digest under which a key is known."""
     return hashlib.sha256(secret.encode()).digest()
+
+
+def keys_of(config: Config) -> Iterator[tuple[bytes, Principal]]:
+    """The keys of agents.toml: the digest of each, and whose it is."""
+    for key in config.auth.keys:
+        principal = Principal(
+            key.principal, agents=tuple(key.agents), admin=key.admin, key_id=key.id, concurrency=key.concurrency
+        )
+        if key.secret is not None:
+            yield digest(key.secret.get_secret_value()), principal
+        elif key.sha256 is not None:
+            yield bytes.fromhex(key.sha256), principal

@@ -22,6 +22,9 @@ MAX_REASON = 300
 MAX_FRAMES = 40
 """Frames of a traceback that are kept, the last ones: endless recursion has a thousand."""
 
+MAX_LOOKED_AT = 1000
+"""Frames that are looked at for them: recursion without a limit has millions."""
+
 _MACHINERY = tuple(str(Path(file).parent) + os.sep for file in (__file__, importlib.__file__, pluggy.__file__))
 _CLIENT = str(Path(__file__).parent / "client") + os.sep
 """The client is for agents too: one that waits for it is not to be blamed on the host."""
@@ -103,7 +106,7 @@ def cut_traceback(error: BaseException) -> str:
 
     Where none is left, all are shown, but for a `SyntaxError`, which says itself where it is.
     """
-    whole = traceback.TracebackException.from_exception(error)
+    whole = traceback.TracebackException.from_exception(error, limit=-MAX_LOOKED_AT)
     chain: list[traceback.TracebackException | None] = [whole]
     for part in chain:
         if part is not None:

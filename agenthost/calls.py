@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Protocol
 
-from agenthost.agents import MAX_CALL_DEPTH, AgentEntry, RunRequest, RunResult
+from agenthost.agents import MAX_CALL_DEPTH, RunRequest, RunResult
 from agenthost.auth import Principal
+from agenthost.entries import AgentEntry
 from agenthost.errors import (
     AgentPaused,
     AgentUnavailable,
@@ -18,7 +18,7 @@ from agenthost.errors import (
     NotFound,
     RequestError,
 )
-from agenthost.events import NotJSON, json_value
+from agenthost.placement.carrying import plain_request
 from agenthost.run import Run
 
 Lookup = Callable[[Principal, str], AgentEntry]
@@ -42,7 +42,7 @@ async def call(start: Start, lookup: Lookup, caller: Run, name: str, request: Ru
     caller, the run's `RunError` where it does not complete, `AgentPaused` where it asks a question.
     """
     _refuse_calls_without_end(caller, name)
-    request = _checked(request)
+    request = plain_request(request)
     try:
         entry = lookup(caller.principal, name)
         child = await start(entry, caller.principal, request, fold_only=True, parent=caller)
@@ -78,16 +78,3 @@ def _refuse_calls_without_end(caller: Run, name: str) -> None:
         raise AgentUnavailable(f"an agent cannot be called while it waits for the answer: {path}")
     if len(chain) > MAX_CALL_DEPTH:
         raise AgentUnavailable(f"calls between agents go at most {MAX_CALL_DEPTH} deep: {path}")
-
-
-def _checked(request: RunRequest) -> RunRequest:
-    """The request with plain values of its own: what two agents share is copied, as if it had come over the wire."""
-    if not isinstance(request.prompt, str):
-        raise InvalidRequest(f"ctx.call: prompt is a str, not {type(request.prompt).__name__}")
-    plain = {}
-    for name in ("prompt", "input", "metadata"):
-        try:
-            plain[name] = json_value(getattr(request, name))
-        except NotJSON as problem:
-            raise InvalidRequest(f"ctx.call: {name} holds {problem}") from None
-    return replace(request, **plain)

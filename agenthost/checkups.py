@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from agenthost.agents import AgentEntry, AgentRef, Health
+from agenthost.agents import AgentRef, Health
 from agenthost.blame import MAX_REASON, encodable, summary
 from agenthost.contained_tasks import context_of
+from agenthost.entries import AgentEntry
 from agenthost.errors import HostError
 
 EVERY = 15.0
@@ -48,11 +49,25 @@ async def _ask(entry: AgentEntry, ref: AgentRef, answer_within: float) -> None:
         if answer.done():
             _note(entry, answer.result())
         else:
-            _note(entry, f"it did not say within {answer_within:g} s")
+            _note(entry, _silent(answer_within))
             answer.cancel()
             await asyncio.wait((answer,))
     finally:
         answer.cancel()
+
+
+async def problem_of(entry: AgentEntry, ref: AgentRef, answer_within: float) -> str:
+    """What an agent says is wrong with it, asked once; empty where nothing is."""
+    asked = asyncio.create_task(_problem(ref), name=f"health of {entry.name}", context=context_of(entry))
+    done, _late = await asyncio.wait((asked,), timeout=answer_within)
+    if done:
+        return asked.result()
+    asked.cancel()
+    return _silent(answer_within)
+
+
+def _silent(seconds: float) -> str:
+    return f"it did not say within {seconds:g} s"
 
 
 async def _problem(ref: AgentRef) -> str:

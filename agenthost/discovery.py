@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agenthost.agents import AgentSource, AgentSpec
 from agenthost.blame import Blame, count, did_you_mean, labels
-from agenthost.config import AgentConfig, Config
 from agenthost.distributions import AGENT_NAME, AGENT_NAME_RULE, Declarations, normalise, scan
 from agenthost.errors import LoadError
 from agenthost.importing import MODULE_PATH, import_object
 from agenthost.plugins import Plugin, Plugins
+
+if TYPE_CHECKING:
+    from agenthost.config import AgentConfig, Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,14 @@ def discover(config: Config, plugins: Plugins, *, installed: Sequence[InstalledA
         finders = [_Finder(name, name, offers, config.base_dir) for name in rest - config.agents.keys()]
         specs += [_spec(finder, config.defaults) for finder in finders]
     return sorted(specs, key=lambda spec: spec.name)
+
+
+def find_source(name: str, use: str, plugins: Plugins, base_dir: Path) -> AgentSource:
+    """Return where the code of agent `name` comes from, as a worker finds it again; raises `LoadError`."""
+    found = _Finder(name, use, _Offers(plugins, _listed(plugins)), base_dir).find()
+    if isinstance(found, LoadError):
+        raise found
+    return found
 
 
 def _listed(plugins: Plugins) -> list[InstalledAgent]:
@@ -222,12 +232,15 @@ def _spec(finder: _Finder, agent: AgentConfig) -> AgentSpec:
         protocols=agent.protocols,
         settings=agent.settings,
         placement=agent.placement,
+        env=agent.env,
+        process=agent.process,
         timeout=agent.timeout,
         load_timeout=agent.load_timeout,
         interrupt_ttl=agent.interrupt_ttl,
         concurrency=agent.concurrency,
         queue=agent.queue,
         on_busy_thread=agent.on_busy_thread,
+        load=agent.load,
         # An agent that is switched off need not be there.
         problem=problem if agent.enabled else None,
     )

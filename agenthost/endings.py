@@ -18,10 +18,11 @@ from typing import Any
 
 import orjson
 
-from agenthost.agents import MAX_STATE, RunContext, RunResult, RunStatus
+from agenthost.agents import RunContext, RunResult, RunStatus
 from agenthost.encoding import encode_host_event, encode_json
 from agenthost.errors import BadEvent, Cancelled, RunError
-from agenthost.events import Done, Entry, Error, NotJSON, bad_event, json_value
+from agenthost.event_encoding import encode_question_state, encode_state
+from agenthost.events import Done, Entry, Error, bad_event, json_value
 from agenthost.outcome import Outcome
 from agenthost.run import Run
 from agenthost.starting import user_message
@@ -93,15 +94,10 @@ def _result(run: Run, status: RunStatus, stop_reason: str, entries: int) -> RunR
 
 
 def _state_problem(ctx: RunContext) -> BadEvent | None:
-    state: Any = ctx.state
-    if not isinstance(state, dict):
-        return BadEvent(f"ctx.state cannot be kept: {type(state).__name__}", hint="ctx.state is one JSON object")
     try:
-        data = encode_json(state)
-    except NotJSON as problem:
-        return BadEvent(f"ctx.state cannot be kept: {problem}", hint="keep JSON values in ctx.state")
-    if len(data) > MAX_STATE:
-        return BadEvent(f"ctx.state cannot be kept: more than {MAX_STATE >> 20} MiB")
+        data = encode_state(ctx.state, encode_json)
+    except BadEvent as problem:
+        return problem
     ctx.state = orjson.loads(data)  # plain values, and not the agent's to change any more
     return None
 
@@ -114,12 +110,7 @@ def keep_interrupt(outcome: Outcome) -> None:
     *others, asked = outcome.interrupts
     if any(other.interrupt_id == asked.interrupt_id for other in others):
         raise bad_event("two Interrupts with one interrupt_id")
-    try:
-        data = encode_json(asked.state)
-    except NotJSON as problem:
-        raise bad_event(f"Interrupt.state: {problem}") from None
-    if len(data) > MAX_STATE:
-        raise bad_event(f"Interrupt.state of more than {MAX_STATE >> 20} MiB")
+    data = encode_question_state(asked, encode_json)
     shown = {name: json_value(getattr(asked, name)) for name in ("options", "fields", "metadata")}
     outcome.interrupts[-1] = replace(asked, **shown, state=orjson.loads(data))
 

@@ -351,7 +351,10 @@ _CONVERTED: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
 
 def encode_json(payload: Any) -> bytes:
     """Encode with the standard library alone (a worker has no other); raises `NotJSON`."""
-    return json.dumps(json_value(payload), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _dumps(json_value(payload)).encode()
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
 def one_line(data: bytes) -> bytes:

@@ -9,9 +9,18 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from agenthost.agents import AgentEntry, RunContext
+from agenthost.agents import RunContext
 from agenthost.endings import Ending, ending_of, keep
-from agenthost.errors import AgentError, AgentPaused, Cancelled, HostError, RunError
+from agenthost.entries import AgentEntry
+from agenthost.errors import (
+    AgentError,
+    AgentPaused,
+    AgentUnavailable,
+    Cancelled,
+    HostError,
+    HostStopping,
+    RunError,
+)
 from agenthost.recording import Recorder, as_store_error
 from agenthost.run import Run
 from agenthost.starting import new_run
@@ -201,6 +210,17 @@ def _decided(run: Run, ctx: RunContext | None) -> Ending:
     except Exception as raised:  # noqa: BLE001 - an agent's own classes may raise anything, and the run must end
         run.error = as_run_error(raised)
         return ending_of(run, None)
+
+
+def as_unbegun(refused: BaseException) -> RunError:
+    """What refused a run that was promised to its caller, as the error that it ends with."""
+    if isinstance(refused, RunError):
+        return refused
+    if isinstance(refused, asyncio.CancelledError):
+        return HostStopping("the host stopped before this run began")
+    error = AgentUnavailable(f"the run could not begin: {refused}")
+    error.__cause__ = refused
+    return error
 
 
 def as_run_error(failure: BaseException) -> RunError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from agenthost.agents import AgentEntry
+from agenthost.entries import AgentEntry
 
 _PUBLIC = {"ready": "ok"}
 
@@ -30,14 +30,28 @@ def agent_report(entry: AgentEntry) -> dict[str, Any]:
         "use": spec.source.use,
         "owner": spec.owner or None,
         "required": spec.required,
+        "load": spec.load if spec.load == "lazy" else None,
         "retry_at": entry.retry_at,
         "running": entry.running,
         "queued": entry.queued,
         "stuck": entry.stuck or None,
+        "pids": getattr(entry.ref, "pids", None),
     }
     return {name: value for name, value in report.items() if value is not None}
 
 
+def version_report(entry: AgentEntry) -> dict[str, Any]:
+    """What an operator may know of a version of an agent that is no longer listed, and still has runs."""
+    return {
+        "agent": entry.name,
+        "version": entry.spec.source.version,
+        "use": entry.spec.source.use,
+        "since": entry.since,
+        "reason": entry.reason.message if entry.reason else None,
+        "runs": entry.busy,
+    }
+
+
 def not_ready(entries: Iterable[AgentEntry]) -> list[AgentEntry]:
-    """The agents that keep `/health/ready` red: required, enabled and not serving."""
-    return [entry for entry in entries if entry.spec.required and entry.spec.enabled and not entry.serving]
+    """The agents that keep `/health/ready` red: required, enabled and not serving, nor waiting for a first request."""
+    return [entry for entry in entries if entry.spec.required and entry.spec.enabled and not entry.available]

@@ -113,8 +113,8 @@ class RegisterPlacement(Protocol):
 def register_agents(register: RegisterAgent, config: Any) -> None:
     """Register agents by code, where entry points in group `agenthost.agents` cannot say it.
 
-    When: at start and at each reload, before agents are loaded.
-    Arguments: `register(name, agent)`; `config`, the frozen configuration.
+    When: at start and at each reload, before agents are loaded, and in each worker process.
+    Arguments: `register(name, agent)`; `config`, the frozen configuration (None in a worker).
     On failure: this plugin's agents are `failed`, the host goes on.
     Example:
 

@@ -8,23 +8,26 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from agenthost.agents import AgentEntry, AgentSpec, Placement
-from agenthost.api_keys import ApiKeys, digest
+from agenthost.agents import AgentSpec, Placement
+from agenthost.api_keys import ApiKeys, keys_of
 from agenthost.auth import Authenticator, Principal
 from agenthost.blame import summary
 from agenthost.checkups import check_up
 from agenthost.config import Config
 from agenthost.contained_tasks import contain_tasks
 from agenthost.discovery import discover
+from agenthost.encoding import encode_event
+from agenthost.entries import AgentEntry
 from agenthost.errors import AgentNotReady, AuthError, ConfigError, Forbidden, HostError, NotFound
-from agenthost.health import agent_report, not_ready
+from agenthost.health import agent_report, not_ready, version_report
 from agenthost.hookspecs import Adapter, Dialect, RegisterAuthenticator, RegisterPlacement, hookimpl
 from agenthost.importing import Importer
 from agenthost.left_runs import LeftRuns
 from agenthost.lifespans import LifespanTask
 from agenthost.placement.in_process import InProcess
+from agenthost.placement.process import ProcessPlacement
 from agenthost.plugins import ALL_HOOKS, Plugin, Plugins
 from agenthost.registry import Registry
 from agenthost.retention import keep_tidy
@@ -44,9 +47,11 @@ CLOSE_GRACE = 5.0
 
 log = logging.getLogger("agenthost.host")
 
+T = TypeVar("T")
+
 
 class Builtins:
-    """The host's own authenticator and placement, registered through the same door as everybody's."""
+    """The host's own authenticator and placements, registered through the same door as everybody's."""
 
     def __init__(self, importer: Importer, adapters: Callable[[], Sequence[Adapter]]) -> None:
         self._importer = importer
@@ -55,25 +60,13 @@ class Builtins:
     @hookimpl
     def register_authenticators(self, register: RegisterAuthenticator, config: Config) -> None:
         """Register `api-keys`."""
-        register("api-keys", ApiKeys(_keys(config)))
+        register("api-keys", ApiKeys(keys_of(config)))
 
     @hookimpl
-    def register_placements(self, register: RegisterPlacement) -> None:
-        """Register `in-process`."""
-        register("in-process", InProcess(self._importer, self._adapters))
-
-
-def _keys(config: Config) -> list[tuple[bytes, Principal]]:
-    keys = []
-    for key in config.auth.keys:
-        principal = Principal(
-            key.principal, agents=tuple(key.agents), admin=key.admin, key_id=key.id, concurrency=key.concurrency
-        )
-        if key.secret is not None:
-            keys.append((digest(key.secret.get_secret_value()), principal))
-        elif key.sha256 is not None:
-            keys.append((bytes.fromhex(key.sha256), principal))
-    return keys
+    def register_placements(self, register: RegisterPlacement, config: Config) -> None:
+        """Register `in-process` and `process`."""
+        register("in-process", InProcess(self._importer, self._adapters, encode_event))
+        register("process", ProcessPlacement(config.base_dir, config.plugins.block))
 
 
 def store_url(config: Config) -> str:
@@ -107,7 +100,7 @@ class Host:
         self.importer = Importer()
         self.metrics = RunMetrics()
         self.authenticators: tuple[Authenticator, ...] = ()
-        self.registry = Registry(self._placements, self._dialect_names)
+        self.registry = Registry(self._placements, self._dialect_names, self._agent_is_ready)
         self.store: Store
         self.runs: Runs
         self._builtins = (Builtins(self.importer, self._adapters), *builtins)
@@ -118,7 +111,7 @@ class Host:
         self._dialects: tuple[Any, Mapping[str, Dialect]] = (None, {})
         self._tried_dialects: set[str] = set()
         self._entered_dialects: set[str] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._probe: asyncio.Task[str]
         self._probed = float("-inf")
         self._watchdog: Watchdog | None = None
@@ -169,8 +162,7 @@ class Host:
                 hooks=self._hooks,
                 on_late=self._plugin_came,
             )
-        if self._authenticating:
-            self.authenticators = self._chosen_authenticators()
+        self.authenticators = self.authenticators_of(self.config)
 
     def prepare(self) -> None:
         """Load plugins, check authenticators, open the store; raises `StartError`. Idempotent."""
@@ -181,19 +173,26 @@ class Host:
         self.runs = Runs(self.store, self.metrics, self.agent_for)
         self._prepared = True
 
-    def _chosen_authenticators(self) -> tuple[Authenticator, ...]:
-        wanted = self.config.auth.use
+    def authenticators_of(self, config: Config) -> tuple[Authenticator, ...]:
+        """Who tells callers apart under a configuration: its keys, and plugins' as they were registered.
+
+        Raises `StartError` for one that is not there, or whose plugin failed to register it.
+        """
+        wanted = config.auth.use if self._authenticating else ()
         self.plugins.wait_until(lambda: all(name in self.plugins.authenticators for name in wanted))
         problem = self.plugins.authenticator_problem
-        if problem is not None:
+        if problem is not None and self._authenticating:
             raise AuthError(problem.error.message, hint=problem.error.hint)
         chosen = []
         for name in wanted:
             found = self.plugins.authenticators.get(name)
             if found is None:
                 raise self._no_authenticator(name)
-            if not isinstance(found.value, ApiKeys) or len(found.value):
+            keys = ApiKeys(keys_of(config))
+            if not isinstance(found.value, ApiKeys):
                 chosen.append(found.value)
+            elif len(keys):
+                chosen.append(keys)
         return tuple(chosen)
 
     def _no_authenticator(self, name: str) -> ConfigError:
@@ -215,11 +214,11 @@ class Host:
         await self._enter_dialects()
         self.registry.start(specs)
         if left:
-            taking_up = LeftRuns(self.runs, self.entries, self._who_started).take_up(left)
-            self._background(taking_up, "runs of a lost host")
+            taking_up = LeftRuns(self.runs, self.registry, self._who_started).take_up(left)
+            self.background(taking_up, "runs of a lost host")
         kept = self.config.store
-        self._background(check_up(self.entries.values), "checkups")
-        self._background(keep_tidy(self.store, kept.run_retention, kept.thread_retention), "retention")
+        self.background(check_up(self.entries.values), "checkups")
+        self.background(keep_tidy(self.store, kept.run_retention, kept.thread_retention), "retention")
         await self.registry.settled(settle)
         self.started = True
         if pending:
@@ -265,20 +264,25 @@ class Host:
             return
         self._retry_failed()
         if self.plugins.dialects.keys() - self._tried_dialects:
-            self._background(self._welcome(), "late protocols")
+            self.background(self._welcome(), "late protocols")
 
-    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _agent_is_ready(self, entry: AgentEntry) -> None:
+        if self._prepared:
+            self.runs.admission.fill(entry)
+
+    def background(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Do something beside everything else; a stop cancels it."""
         task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _who_started(self, run: StoredRun) -> Principal:
         """Who started a run, with what the keys of today let them do, or what they could then where keys do not decide.
 
         Where only keys let anybody in, somebody whose last key is gone may do nothing any more.
         """
-        own = [principal for _digest, principal in _keys(self.config) if principal.id == run.principal]
+        own = [principal for _digest, principal in keys_of(self.config) if principal.id == run.principal]
         if own:
             return replace(own[0], agents=tuple(name for principal in own for name in principal.agents))
         if self.authenticators and all(isinstance(one, ApiKeys) for one in self.authenticators):
@@ -319,10 +323,11 @@ class Host:
     def agent_for(self, principal: Principal, name: str) -> AgentEntry:
         """The only way to an agent; raises `Forbidden`, `NotFound` or `AgentNotReady`.
 
-        Whether a name exists is told only to those whose key would allow it.
+        Whether a name exists is told only to those whose key would allow it. One that is lazy may have to be loaded:
+        `AgentEntry.awake` waits for that, and so does whatever starts a run.
         """
         entry = self.known_agent(principal, name)
-        if not entry.serving:
+        if not entry.available:
             raise AgentNotReady(f"agent '{name}' is {entry.state}", retry_after=2.0)
         return entry
 
@@ -369,6 +374,7 @@ class Host:
             "status": "ok" if not problems else "degraded",
             "problems": problems,
             "agents": {name: agent_report(entry) for name, entry in sorted(self.entries.items())},
+            "draining": [version_report(entry) for entry in self.registry.draining.entries],
             "plugins": [
                 {"distribution": problem.distribution, "hook": problem.hook, "error": problem.error.message}
                 for problem in self.plugins.problems

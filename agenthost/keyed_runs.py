@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from agenthost.agents import AgentEntry, RunRequest
+from agenthost.agents import RunRequest
 from agenthost.auth import Principal
 from agenthost.ended_run import EndedRun
+from agenthost.entries import AgentEntry
 from agenthost.errors import AgentNotReady, KeyReused
 from agenthost.run import Run
 from agenthost.store import KeyTaken, Store

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from agenthost.agents import AgentEntry
 from agenthost.auth import Principal
 from agenthost.encoding import encode_host_event
+from agenthost.entries import AgentEntry
 from agenthost.errors import HostError, HostLost
 from agenthost.events import Error
+from agenthost.registry import Registry
 from agenthost.runs import Runs
 from agenthost.starting import answer_to
 from agenthost.store import RunEnd, StoredRun
@@ -29,9 +30,9 @@ FindPrincipal = Callable[[StoredRun], Principal]
 class LeftRuns:
     """Takes up what `Store.recover` returned."""
 
-    def __init__(self, runs: Runs, entries: Mapping[str, AgentEntry], principal_of: FindPrincipal) -> None:
+    def __init__(self, runs: Runs, registry: Registry, principal_of: FindPrincipal) -> None:
         self._runs = runs
-        self._entries = entries
+        self._registry = registry
         self._principal_of = principal_of
 
     async def take_up(self, left: Sequence[StoredRun]) -> None:
@@ -46,11 +47,13 @@ class LeftRuns:
 
     async def _settled(self, run: StoredRun) -> bool:
         """Begin a run again or end it, or return False where that cannot be told yet."""
-        entry = self._entries.get(run.agent)
+        entry = self._registry.entries.get(run.agent)
         try:
             if entry is None or entry.state in {"disabled", "unloaded"} or _failed_for_good(entry):
                 await self._end(run)
             elif not entry.serving:
+                if entry.state == "discovered":  # what was promised is a request for it
+                    self._registry.load(entry)
                 return False
             elif not self._goes_on(run, entry):
                 await self._end(run)

@@ -26,7 +26,7 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 OWN_ADDRESSES: Mapping[str, tuple[str, ...]] = {
     "agent": ("/docs", "/health", "/invoke", "/openapi.json", "/resume", "/runs", "/stream", "/threads"),
-    "host": ("/agents", "/docs", "/health", "/metrics", "/openapi.json", "/plugins"),
+    "host": ("/admin", "/agents", "/docs", "/health", "/metrics", "/openapi.json", "/plugins"),
 }
 """By scope, the addresses that the host answers itself: no dialect stands at one of them or below."""
 

@@ -1,7 +1,8 @@
 """Name → served agent and its state: each is loaded by itself, within its time limit, and one that fails stays a state.
 
-An entry is listed before it is loaded, so a loading agent is seen as loading. A failed load is tried again with
-back-off; requests hold the entry they looked up.
+An entry is listed before it is loaded, so a loading agent is seen as loading; one that is lazy is loaded by the first
+request, which waits for it. A failed load is tried again with back-off. A version that takes the place of another is
+opened and asked how it is before it is listed (`build`, then `replace`); the other one drains.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
-from agenthost.agents import AgentEntry, AgentInfo, AgentRef, AgentSpec, Placement
+from agenthost.agents import AgentInfo, AgentRef, AgentSpec, Placement
 from agenthost.blame import encodable, summary
-from agenthost.errors import HostError, LoadError
+from agenthost.checkups import ANSWER_WITHIN, problem_of
+from agenthost.draining import Draining
+from agenthost.entries import AgentEntry
+from agenthost.errors import HostError, LoadError, NotFound
 from agenthost.events import NotJSON, json_value
 from agenthost.schemas import input_check
 
 RETRIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 """Seconds between attempts to load an agent that failed; after the last it stays failed until it is asked for again."""
+
+LOST = 60.0
+"""Seconds after which an agent is loaded again that was lost as a whole, however often it was started again."""
 
 TURN = 2.0
 """Seconds by which each agent that is loading may hold up the others: imports take turns of a second."""
@@ -30,63 +38,167 @@ LEAVE = 5.0
 log = logging.getLogger("agenthost.registry")
 
 
+@dataclass(slots=True, eq=False)
+class _Load:
+    """The task that loads an agent, and whether it has tried once."""
+
+    task: asyncio.Task[None]
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Registry:
-    """Loads and unloads agents; `entries` is what routing reads."""
+    """Loads and unloads agents; `entries` is what routing reads. `on_ready` is told of each agent that was loaded."""
 
     def __init__(
-        self, placements: Callable[[], Mapping[str, Placement]], dialects: Callable[[], Collection[str]]
+        self,
+        placements: Callable[[], Mapping[str, Placement]],
+        dialects: Callable[[], Collection[str]],
+        on_ready: Callable[[AgentEntry], None] = lambda _entry: None,
     ) -> None:
         self.entries: dict[str, AgentEntry] = {}
+        self.draining = Draining(self.close_one)
+        self._on_ready = on_ready
         self._placements = placements
         self._dialects = dialects
-        self._loads: dict[AgentEntry, asyncio.Task[None]] = {}
+        self._loads: dict[AgentEntry, _Load] = {}
+        self._building = 0
         self._start_is_over = False
 
     def start(self, specs: Sequence[AgentSpec]) -> None:
-        """List every spec and begin to load those that are enabled; returns at once."""
+        """List every spec and begin to load those that are enabled and not lazy; returns at once."""
         for spec in specs:
             self.put(spec)
 
     def put(self, spec: AgentSpec) -> AgentEntry:
-        """List one agent and begin to load it; an agent of that name that has not loaded is given up."""
-        former = self._loads.get(self.entries[spec.name]) if spec.name in self.entries else None
-        if former is not None:
-            former.cancel()
+        """List one agent and begin to load it, unless that waits for a request.
+
+        An agent of that name that has not loaded is given up, and one that serves drains.
+        """
         entry = AgentEntry(spec)
-        self.entries[spec.name] = entry
+        self.replace(entry)
         if not spec.enabled:
             entry.become("disabled")
         elif spec.problem is not None:
             self._failed(entry, spec.problem)
-        else:
-            entry.become("loading")
-            self._loads[entry] = asyncio.get_running_loop().create_task(self._load(entry), name=f"load {spec.name}")
+        elif spec.load == "eager":
+            self.load(entry)
+        return entry
+
+    def load(self, entry: AgentEntry) -> None:
+        """Begin to load an agent that is listed, now: also one that is to be tried again later."""
+        self.give_up(entry)
+        entry.become("loading")
+        self._loads[entry] = _Load(asyncio.get_running_loop().create_task(self._load(entry), name=f"load {entry.name}"))
+
+    def give_up(self, entry: AgentEntry) -> None:
+        """Load an agent no further, where it is just being loaded or to be tried again."""
+        load = self._loads.pop(entry, None)
+        if load is not None:
+            load.task.cancel()
+            load.tried.set()
+
+    async def tried(self, entry: AgentEntry, seconds: float) -> None:
+        """Wait until an agent that is being loaded has been tried once, at most so long."""
+        load = self._loads.get(entry)
+        if load is not None and entry.state == "loading":
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await load.tried.wait()
+
+    async def _wake(self, entry: AgentEntry) -> AgentEntry:
+        """Load a lazy agent for a request that waits; see `AgentEntry.awake`."""
+        if entry.gone:
+            raise NotFound("no agent by that name")
+        if entry.spec.load == "lazy":
+            if entry.state == "discovered":
+                self.load(entry)
+            await self.tried(entry, entry.spec.load_timeout)
+            if entry.successor is not None:
+                return await entry.awake()
+        return entry
+
+    async def build(self, spec: AgentSpec) -> AgentEntry:
+        """Open an agent and ask it how it is, without listing it; raises `HostError`, and leaves nothing open then."""
+        if spec.problem is not None:
+            raise spec.problem
+        entry = AgentEntry(spec)
+        self._building += 1
+        try:
+            problem = await self._try(entry)
+            if entry.ref is not None:
+                unwell = await problem_of(entry, entry.ref, ANSWER_WITHIN)
+                problem = self._blamed(spec, f"was loaded, and is not well: {encodable(unwell)}") if unwell else None
+            if problem is not None:
+                raise problem
+        except BaseException:
+            await self.close_one(entry, LEAVE)
+            raise
+        finally:
+            self._building -= 1
+        return entry
+
+    def check(self, spec: AgentSpec) -> None:
+        """Raise `LoadError` where an agent names a placement or a dialect that is not there; opens nothing."""
+        self._placement(spec)
+
+    def replace(self, entry: AgentEntry) -> None:
+        """List `entry`, in the place of the version that has its name, which drains.
+
+        What waits for that one goes over to `entry`, unless `entry` is disabled: then the old version still serves it.
+        """
+        former = self.entries.get(entry.name)
+        self.entries[entry.name] = entry
+        entry.wake = self._wake
+        if former is None:
+            return
+        self.give_up(former)
+        former.gone = not entry.spec.enabled
+        if not former.gone:
+            entry.traffic, former.successor = former.traffic, entry
+        self.draining.add(former, "it was disabled" if former.gone else "a newer version has taken its place")
+
+    def remove(self, name: str) -> None:
+        """List an agent no longer; it drains."""
+        entry = self.entries.pop(name)
+        self.give_up(entry)
+        entry.gone = True
+        self.draining.add(entry, "it is no longer in agents.toml")
+
+    async def swap(self, spec: AgentSpec) -> AgentEntry:
+        """Open `spec` through its placement, then serve it in the place of the version that has its name.
+
+        Raises `HostError`, and the version that serves goes on, where the new one cannot be opened or is not well.
+        """
+        entry = await self.build(spec)
+        self.replace(entry)
+        self._on_ready(entry)
         return entry
 
     async def settled(self, seconds: float) -> None:
         """Wait until every agent has been tried once, at most `seconds`; those that come later are logged."""
         deadline = time.monotonic() + seconds
-        while any(entry.state == "loading" for entry in self.entries.values()) and self._loads:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                break
-            await asyncio.wait(tuple(self._loads.values()), timeout=min(remaining, 0.05))
+        for entry in tuple(self._loads):
+            await self.tried(entry, max(0.0, deadline - time.monotonic()))
         self._start_is_over = True
 
     async def _load(self, entry: AgentEntry) -> None:
-        try:
-            for pause in (*RETRIES, None):
-                problem = await self._try(entry)
-                if problem is None:
-                    if self._start_is_over:
-                        log.info("agent '%s' is ready", entry.name, extra={"agent": entry.name})
-                    return
+        for pause in (*RETRIES, None):
+            problem = await self._try(entry)
+            load = self._loads.get(entry)
+            if load is None or load.task is not asyncio.current_task():  # given up, which its placement did not hear
+                await self.close_one(entry, LEAVE)
+                return
+            if problem is None:
+                if self._start_is_over:
+                    log.info("agent '%s' is ready", entry.name, extra={"agent": entry.name})
+                self._on_ready(entry)
+            else:
                 self._failed(entry, problem, None if pause is None else time.time() + pause)
-                if pause is None:
-                    return
-                await asyncio.sleep(pause)
-        finally:
-            self._loads.pop(entry, None)
+            load.tried.set()
+            if problem is None or pause is None:
+                self._loads.pop(entry, None)
+                return
+            await asyncio.sleep(pause)
 
     async def _try(self, entry: AgentEntry) -> HostError | None:
         spec = entry.spec
@@ -110,14 +222,30 @@ class Registry:
             return problem
         entry.ref, entry.info = ref, info
         entry.become("ready")
+        lost = getattr(ref, "lost", None)
+        if lost is not None:
+            lost.add_done_callback(lambda done: self._lost(entry, ref, done))
         return None
+
+    def _lost(self, entry: AgentEntry, ref: AgentRef, lost: asyncio.Future[HostError]) -> None:
+        """An agent can run no more: it has failed, and is loaded again after a while."""
+        if entry.ref is ref and not lost.cancelled():
+            entry.ref = None
+            self._failed(entry, lost.result(), time.time() + LOST)
+            again = asyncio.get_running_loop().create_task(self._load_again(entry, ref), name=f"load {entry.name}")
+            self._loads[entry] = _Load(again)
+
+    async def _load_again(self, entry: AgentEntry, ref: AgentRef) -> None:
+        await self._leave(entry.spec, ref, LEAVE)
+        await asyncio.sleep(LOST)
+        await self._load(entry)
 
     def outer_limit(self, spec: AgentSpec) -> float:
         """Seconds after which a placement that keeps no time limit is given up, waiting for its turn included.
 
         A placement counts `load_timeout` itself, from where the agent's own code begins.
         """
-        return 2 * spec.load_timeout + TURN * len(self._loads)
+        return 2 * spec.load_timeout + TURN * (len(self._loads) + self._building)
 
     def _told(self, spec: AgentSpec, ref: AgentRef) -> AgentInfo:
         """What the agent says of itself, as JSON: cards and lists repeat it, and one must not spoil all of them."""
@@ -185,21 +313,22 @@ class Registry:
             log.error("%s", problem.describe() + (f"\n{trace}" if trace else ""), extra={"agent": entry.name})
 
     async def close(self, grace: float) -> None:
-        """Stop loading and close every agent, side by side, each within `grace` seconds."""
-        loads = tuple(self._loads.values())
-        for load in loads:
-            load.cancel()
+        """Stop loading and close every agent, also those that drain, side by side, each within `grace` seconds."""
+        loads = [load.task for load in self._loads.values()]
+        for entry in tuple(self._loads):
+            self.give_up(entry)
         if loads:
             await asyncio.wait(loads, timeout=grace)
-        await asyncio.gather(*(self._close(entry, grace) for entry in self.entries.values()))
+        await asyncio.gather(self.draining.close(), *(self.close_one(one, grace) for one in self.entries.values()))
 
-    async def _close(self, entry: AgentEntry, grace: float) -> None:
+    async def close_one(self, entry: AgentEntry, grace: float) -> None:
+        """Close an agent that was loaded, within `grace` seconds; its runs have ended."""
         ref, entry.ref = entry.ref, None
         if ref is None:
             return
-        entry.become("draining")
+        entry.become("draining", entry.reason)
         await self._leave(entry.spec, ref, grace)
-        entry.become("unloaded")
+        entry.become("unloaded", entry.reason)
 
     async def _leave(self, spec: AgentSpec, ref: AgentRef, grace: float) -> None:
         try:

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agenthost.agents import AgentEntry, Answer, RunRequest
+from agenthost.agents import Answer, RunRequest
 from agenthost.approvals import decision_problem, is_approval
 from agenthost.auth import Principal
 from agenthost.ended_run import EndedRun
+from agenthost.entries import AgentEntry
 from agenthost.errors import AlreadyAnswered, InvalidRequest, NotFound, StillUndecided
 from agenthost.events import Interrupt, json_value
 from agenthost.keyed_runs import KeyedRuns

@@ -9,8 +9,9 @@ import secrets
 import time
 from collections.abc import Callable
 
-from agenthost.agents import AgentEntry, AgentRef, RunRequest, RunResult, RunStatus
+from agenthost.agents import AgentRef, RunRequest, RunResult, RunStatus
 from agenthost.auth import Principal
+from agenthost.entries import AgentEntry
 from agenthost.errors import Cancelled, RunError
 from agenthost.outcome import Outcome
 from agenthost.recording import Recorder
@@ -70,9 +71,12 @@ class Run:
         "stuck",
         "task",
         "thread",
+        "timeout",
         "unadmitted",
         "waits",
     )
+    timeout: float
+    """Seconds that it may take; set when it begins."""
 
     def __init__(
         self,
@@ -88,7 +92,7 @@ class Run:
         self.id = new_run_id()
         self.epoch = FIRST_EPOCH
         self.entry = entry
-        self.ref: AgentRef | None = entry.ref
+        self.ref: AgentRef | None = None  # the version it began on
         self.principal = principal
         self.request = request
         self.parent = parent

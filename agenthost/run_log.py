@@ -109,7 +109,7 @@ class RunLog:
     def show(self, seq: int) -> None:
         """Let readers see entries up to `seq`: they are committed."""
         self.visible = max(self.visible, seq)
-        if self._bytes > KEPT + (KEPT >> 2):
+        if self.durable and self._bytes > KEPT + (KEPT >> 2):  # what an ephemeral log has, nobody else has
             self._trim()
         self.wake()
 

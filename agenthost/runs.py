@@ -12,35 +12,34 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from agenthost.admission import RETRY_AFTER, Admission
-from agenthost.agents import AgentEntry, Answer, RunContext, RunRequest, RunResult
+from agenthost.agents import Answer, RunContext, RunRequest, RunResult
 from agenthost.auth import Principal
 from agenthost.calls import Lookup, call
 from agenthost.contained_tasks import inside_an_agent
 from agenthost.emitting import RunOver, emitter
 from agenthost.encoding import encode_event
 from agenthost.ended_run import EndedRun
+from agenthost.entries import AgentEntry
 from agenthost.errors import (
     AgentNotReady,
-    AgentUnavailable,
     Cancelled,
     HostStopping,
-    InvalidRequest,
     NotFound,
     RunError,
     RunTimeout,
     ThreadBusy,
 )
 from agenthost.events import Custom
-from agenthost.finishing import Finisher, as_run_error
+from agenthost.finishing import Finisher, as_run_error, as_unbegun
 from agenthost.keyed_runs import KeyedRuns
 from agenthost.recording import Recorder
 from agenthost.resuming import ResumeRequest, Resumes
 from agenthost.run import TERMINAL_AFTER, Run
-from agenthost.starting import asked_again, new_run, user_message
+from agenthost.starting import asked_again, new_run, on_the_newest, refuse_bad_thread_id, refuse_unfit, user_message
 from agenthost.store import Store, StoredRun, ThreadBefore
 from agenthost.sweep import Sweep
 from agenthost.telemetry import RunMetrics
-from agenthost.threads import Message, ThreadKey, thread_id_problem
+from agenthost.threads import Message, ThreadKey
 
 DEADLINES = 0.1
 """Seconds between looks at which runs are over their time."""
@@ -90,7 +89,7 @@ class Runs:
 
     async def resume(self, entry: AgentEntry, principal: Principal, request: ResumeRequest) -> Run | EndedRun:
         """Go on with a paused thread in a new run: see `Resumes.start`."""
-        _refuse_bad_thread_id(request.thread_id)
+        refuse_bad_thread_id(request.thread_id)
         return await self._resumes.start(entry, principal, request)
 
     async def find(self, entry: AgentEntry, principal: Principal, run_id: str) -> Run | EndedRun | StoredRun:
@@ -129,11 +128,11 @@ class Runs:
     ) -> Run:
         """Admit a run and start it; `fold_only` for a caller that waits for the result and reads no events.
 
-        A detached run that has to wait is recorded, and returned, as `queued`; any other waits here. Raises
-        `AgentNotReady`, `InvalidRequest`, `TooManyRuns`, `ThreadBusy`, `AgentOverloaded`, `StoreError`,
-        `AlreadyAnswered`, and for a run that waited `Cancelled`, where a newer run took the thread's turn, or
-        `HostStopping`. Nothing is left of a refused run.
+        A detached run that has to wait is recorded, and returned, as `queued`; any other waits here. Raises, leaving
+        nothing of the run, what refuses it (`RequestError`, `StoreError`), and for one that waited `Cancelled`, where
+        a newer run took the thread's turn, `HostStopping`, or `AgentUnavailable`, where its agent was unloaded.
         """
+        entry = entry if entry.serving or self.stopping else await entry.awake()
         self._check(entry, request, parent)
         run = Run(entry, principal, request, parent, self.store.read_events, self._finisher.end_without_agent)
         run.fold_only = fold_only and not run.log.durable
@@ -221,7 +220,7 @@ class Runs:
         run.finish(RunResult(run.id, "queued", "", HostStopping.code))
 
     async def _end_unbegun(self, run: Run, refused: BaseException) -> None:
-        run.error = run.error or _as_unbegun(refused)
+        run.error = run.error or as_unbegun(refused)
         run.recorder = Recorder(self.store, run.id, run.epoch, run.log, run.cancel)
         run.agent_ended = True
         self._metrics.started(run.entry.name)
@@ -232,12 +231,7 @@ class Runs:
             raise AgentNotReady("the host is stopping", retry_after=RETRY_AFTER)
         if not entry.serving:
             raise AgentNotReady(f"agent '{entry.name}' is {entry.state}", retry_after=RETRY_AFTER)
-        if request.thread_id is not None:
-            _refuse_bad_thread_id(request.thread_id)
-        if entry.check_input is not None and (request.input is not None or entry.info.needs_input):
-            problem = entry.check_input(request.input)
-            if problem:
-                raise InvalidRequest(problem)
+        refuse_unfit(entry, request)
 
     def _still_wanted(self, run: Run) -> None:
         """Raise what has become true while the run waited."""
@@ -245,8 +239,7 @@ class Runs:
             raise run.error.again()
         if self.stopping and run.parent is None:
             raise HostStopping("the host stopped before this run began", retry_after=RETRY_AFTER)
-        if not run.entry.serving:
-            raise AgentNotReady(f"agent '{run.entry.name}' is {run.entry.state}", retry_after=RETRY_AFTER)
+        on_the_newest(run)
 
     async def _admit(self, run: Run, *, promised: bool = False) -> None:
         """Take what a run needs to begin; one that was `promised` waits as long as the queue is, and is not refused."""
@@ -289,7 +282,7 @@ class Runs:
 
     def _begin(self, run: Run, history: Sequence[Message], state: dict[str, Any]) -> None:
         loop = asyncio.get_running_loop()
-        timeout = run.entry.spec.timeout
+        timeout = run.timeout = run.entry.spec.timeout
         request = run.request
         ctx = RunContext(
             prompt=request.prompt,
@@ -307,6 +300,8 @@ class Runs:
             call_agent=lambda name, asked: call(self.start, self._lookup, run, name, asked),
         )
         run.status = "running"
+        run.ref = run.entry.ref
+        run.entry.busy += 1
         run.started = time.perf_counter()
         self.going[run.id] = run
         self._metrics.started(run.entry.name)
@@ -315,7 +310,7 @@ class Runs:
         run.task.add_done_callback(lambda _task: self._finisher.task_ended(run))
 
     def _time_out(self, run: Run) -> None:
-        late = RunTimeout(f"agent '{run.entry.name}' took longer than {run.entry.spec.timeout:g} s")
+        late = RunTimeout(f"agent '{run.entry.name}' took longer than {run.timeout:g} s")
         run.cancel(late, terminal_after=TERMINAL_AFTER - DEADLINES)  # which may have passed since it was due
 
     async def _drive(self, run: Run, ctx: RunContext) -> None:
@@ -352,9 +347,18 @@ class Runs:
             if run.request.thread_id is not None and run.thread is not None:
                 self.admission.leave_turn(run.thread)
             self.admission.leave_slot(run.entry)
+            if run.task is not None:
+                run.entry.busy -= 1
             self._leave_principal(run)
         for child in tuple(run.children):
             child.cancel(Cancelled("the run that called it ended"))
+
+    def cut(self, entry: AgentEntry, error: RunError) -> int:
+        """End with `error` the runs that go on at this version of an agent; returns how many there were."""
+        going = [run for run in self.going.values() if run.entry is entry and run.task is not None and not run.error]
+        for run in going:
+            run.cancel(error.again())
+        return len(going)
 
     def refuse_if_busy(self, key: ThreadKey) -> None:
         """Raise `ThreadBusy` while a run is going, or waits, on this thread."""
@@ -379,22 +383,5 @@ class Runs:
                 one.cancel()
 
 
-def _refuse_bad_thread_id(thread_id: str) -> None:
-    problem = thread_id_problem(thread_id)
-    if problem:
-        raise InvalidRequest(problem)
-
-
 def _may_see(principal: Principal, owner: str) -> bool:
     return principal.id == owner or principal.admin
-
-
-def _as_unbegun(refused: BaseException) -> RunError:
-    """What refused a run that was promised to its caller, as the error that it ends with."""
-    if isinstance(refused, RunError):
-        return refused
-    if isinstance(refused, asyncio.CancelledError):
-        return HostStopping("the host stopped before this run began")
-    error = AgentUnavailable(f"the run could not begin: {refused}")
-    error.__cause__ = refused
-    return error

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agenthost.agents import Answer, RunRequest, RunStatus
+from agenthost.entries import NOT_READY, AgentEntry
+from agenthost.errors import AgentNotReady, InvalidRequest
 from agenthost.events import Interrupt
 from agenthost.run import Run
 from agenthost.store import Claim, NewRun, StoredInterrupt, StoredRun
-from agenthost.threads import Message, Part
+from agenthost.threads import Message, Part, thread_id_problem
 
 
 def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> NewRun:
@@ -38,6 +40,36 @@ def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> Ne
         ],
         last_seq=last_seq,
     )
+
+
+def refuse_unfit(entry: AgentEntry, request: RunRequest) -> None:
+    """Raise `InvalidRequest` for what this agent cannot be asked."""
+    if request.thread_id is not None:
+        refuse_bad_thread_id(request.thread_id)
+    if entry.check_input is not None and (request.input is not None or entry.info.needs_input):
+        problem = entry.check_input(request.input)
+        if problem:
+            raise InvalidRequest(problem)
+
+
+def refuse_bad_thread_id(thread_id: str) -> None:
+    """Raise `InvalidRequest` for what is no thread's id."""
+    problem = thread_id_problem(thread_id)
+    if problem:
+        raise InvalidRequest(problem)
+
+
+def on_the_newest(run: Run) -> None:
+    """Have a run that has waited begin on the version of its agent that is served by now.
+
+    Raises `AgentNotReady` where none is, `InvalidRequest` where that version takes no such input.
+    """
+    newest = run.entry.newest
+    if newest is not run.entry and newest.keeps_promises:
+        refuse_unfit(newest, run.request)
+        run.entry = newest
+    if not run.entry.keeps_promises:
+        raise AgentNotReady(f"agent '{run.entry.name}' is {run.entry.state}", retry_after=NOT_READY)
 
 
 def user_message(run: Run) -> Message | None:

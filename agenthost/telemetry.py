@@ -16,7 +16,8 @@ from typing import Any, TextIO
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from agenthost.agents import AgentEntry, RunStatus
+from agenthost.agents import RunStatus
+from agenthost.entries import AgentEntry
 
 BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 """Upper bounds of a run's duration, in seconds."""
@@ -154,6 +155,8 @@ class LineFormatter(logging.Formatter):
                 fields[name] = value
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_text:  # a worker's, whose exceptions are not here
+            fields["traceback"] = record.exc_text
         return fields
 
 

@@ -21,9 +21,9 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from agenthost.agents import AgentEntry
 from agenthost.blame import encodable, running_frames
 from agenthost.contained_tasks import owner_of, threads_at_work
+from agenthost.entries import AgentEntry
 from agenthost.errors import HostError
 from agenthost.lifespans import LifespanTask
 from agenthost.run import Run

@@ -14,7 +14,8 @@ import pydantic
 import pytest
 
 from agenthost.adapters import MAX_BLOCKING, Adapted, adapt, agent
-from agenthost.agents import AgentEntry, AgentInfo, Health, RunContext
+from agenthost.agents import AgentInfo, Health, RunContext
+from agenthost.entries import AgentEntry
 from agenthost.errors import LoadError
 from agenthost.events import Custom, Event, ModelChunk, Result
 from agenthost.hookspecs import Adapter

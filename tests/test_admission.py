@@ -16,7 +16,7 @@ from agenthost.auth import Principal
 from agenthost.errors import AgentOverloaded, Cancelled, HostError, HostStopping, ThreadBusy, TooManyRuns
 from agenthost.host import Host
 from agenthost.run import Run
-from tests.agents_for_tests import ANN, BOB, Deaf, Held, hosting, idle, served, started, thread, until, within
+from tests.agents_for_tests import ANN, BOB, Deaf, Held, hosting, idle, served, speaks, started, thread, until, within
 
 
 async def refused(host: Host, kind: type[HostError], request: Any = "hello", **options: Any) -> HostError:
@@ -87,6 +87,87 @@ def test_who_waits_longest_is_next_and_no_newcomer_overtakes() -> None:
             held.go.set()
             await within(asyncio.gather(*tasks))
             assert begun == [0, 1, 2, 3, 4]
+
+    asyncio.run(main())
+
+
+def test_one_run_of_one_caller_does_not_wait_behind_all_of_anothers() -> None:
+    async def main() -> None:
+        held = Held()
+        begun: list[str] = []
+        async with hosting(served(held, concurrency=1)) as host:
+            entry = host.entries["agent"]
+            first = await started(host)
+
+            async def one(caller: Principal) -> None:
+                run = await started(host, caller=caller)
+                begun.append(caller.id)
+                await run.ended()
+
+            many = [asyncio.create_task(one(ANN)) for _ in range(200)]
+            await until(lambda: entry.queued == 200)
+            few = [asyncio.create_task(one(BOB)) for _ in range(3)]
+            await until(lambda: entry.queued == 203)
+            held.go.set()
+            await first.ended()
+            await within(asyncio.gather(*many, *few))
+            assert begun[:7] == ["ann", "bob", "ann", "bob", "ann", "bob", "ann"]
+            await idle(host)
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_still_takes_a_caller_with_less_than_its_share() -> None:
+    async def main() -> None:
+        held = Held()
+        async with hosting(served(held, concurrency=1, queue=4)) as host:
+            entry = host.entries["agent"]
+            await started(host)
+            waiting = [asyncio.create_task(started(host)) for _ in range(4)]
+            await until(lambda: entry.queued == 4)
+            await refused(host, AgentOverloaded)
+            waiting += [asyncio.create_task(started(host, caller=BOB)) for _ in range(2)]
+            await until(lambda: entry.queued == 6)
+            await refused(host, AgentOverloaded, caller=BOB)
+            third = Principal("third", agents=("*",))
+            waiting.append(asyncio.create_task(started(host, caller=third)))
+            await until(lambda: entry.queued == 7)
+            await refused(host, AgentOverloaded, caller=third)
+            held.go.set()
+            for one in waiting:
+                await (await within(one)).ended()
+            await idle(host)
+
+    asyncio.run(main())
+
+
+def test_an_agent_without_a_queue_lets_nobody_wait() -> None:
+    async def main() -> None:
+        held = Held()
+        async with hosting(served(held, concurrency=1, queue=0)) as host:
+            await started(host)
+            await refused(host, AgentOverloaded)
+            await refused(host, AgentOverloaded, caller=BOB)
+            held.go.set()
+            await idle(host)
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_is_full_keeps_nobody_from_another() -> None:
+    async def main() -> None:
+        held = Held()
+        async with hosting(served(held, "busy", concurrency=1, queue=2), served(speaks, "other")) as host:
+            await started(host, agent="busy")
+            waiting = [asyncio.create_task(started(host, agent="busy")) for _ in range(2)]
+            await until(lambda: host.entries["busy"].queued == 2)
+            await refused(host, AgentOverloaded, agent="busy")
+            for caller in (ANN, BOB):
+                assert (await (await started(host, agent="other", caller=caller)).result()).message == "hello hello"
+            held.go.set()
+            for one in waiting:
+                await (await within(one)).ended()
+            await idle(host)
 
     asyncio.run(main())
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from agenthost.agents import Agent, AgentEntry, AgentInfo, Answer, RunContext, RunResult
+from agenthost.agents import Agent, AgentInfo, Answer, RunContext, RunResult
 from agenthost.auth import Principal
+from agenthost.entries import AgentEntry
 from agenthost.errors import LoadError
 from agenthost.events import SUCCESS_REASONS, Interrupt
 from agenthost.threads import Message, Part

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from agenthost.blame import (
+    MAX_FRAMES,
+    MAX_LOOKED_AT,
     Blame,
     count,
     cut_traceback,
@@ -84,6 +86,24 @@ def test_grouped_and_chained_exceptions_are_cut_too() -> None:
     inner = raised(ValueError("inner"))
     text = cut_traceback(raised(ExceptionGroup("several", [inner])))
     assert "ValueError: inner" in text
+
+
+def test_of_recursion_without_end_the_last_frames_are_kept() -> None:
+    def recurse(depth: int) -> None:
+        if depth == 0:
+            raise ValueError("deep")
+        recurse(depth - 1)
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10 * MAX_LOOKED_AT)
+    try:
+        recurse(5 * MAX_LOOKED_AT)
+    except ValueError as raised:
+        trace = cut_traceback(raised)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert trace.endswith("ValueError: deep\n")
+    assert len(trace.splitlines()) < 4 * MAX_FRAMES
 
 
 def test_the_nearest_word_is_asked_for_and_only_a_near_one() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from agenthost.agents import AgentEntry, AgentSource, AgentSpec
+from agenthost.agents import AgentSource, AgentSpec
+from agenthost.entries import AgentEntry
 from agenthost.errors import LoadError
 from agenthost.health import agent_report, not_ready, public_status
 

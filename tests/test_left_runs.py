@@ -408,6 +408,22 @@ def test_a_run_waits_for_its_agent_to_load(store: str) -> None:
     asyncio.run(main())
 
 
+def test_a_lazy_agent_is_loaded_for_a_run_that_was_left(store: str) -> None:
+    held = Held()
+
+    async def main() -> None:
+        async with hosting(served(held, concurrency=1), store=store) as host:
+            await started(host, RunRequest("first", detached=True))
+            waiting = await asked(host, RunRequest("second", detached=True))
+            await lose(host)
+            held.go.set()
+            async with hosting(served(held, load="lazy"), store=store) as after:
+                stored = await ended(after, waiting.id)
+                assert (stored.status, after.entries["agent"].state) == ("completed", "ready")
+
+    asyncio.run(main())
+
+
 def test_a_run_that_begins_again_can_be_cancelled_while_it_waits(store: str) -> None:
     agent = Resumable()
 

@@ -15,10 +15,13 @@ import pytest
 from agenthost import registry
 from agenthost.adapters import _SHAPES
 from agenthost.agents import AgentInfo, AgentSource, AgentSpec, RunContext
-from agenthost.errors import LoadError
+from agenthost.encoding import encode_event
+from agenthost.errors import AgentCrashed, AgentNotReady, HostError, LoadError
 from agenthost.hookspecs import hookimpl
+from agenthost.importing import Importer
+from agenthost.placement.in_process import InProcess
 from agenthost.registry import RETRIES
-from tests.agents_for_tests import hosting, kinds, served, speaks, told, until, within
+from tests.agents_for_tests import hosting, kinds, served, speaks, started, told, until, within
 
 
 def specified(load: Callable[[], Any], name: str = "agent", **fields: Any) -> AgentSpec:
@@ -73,7 +76,7 @@ FAILURES: list[tuple[Any, str, str]] = [
     (
         specified(lambda: speaks, placement="cloud"),
         "asks for placement 'cloud', which is not installed",
-        "one of: in-process",
+        "one of: in-process, process",
     ),
     (
         specified(lambda: BadSchema),
@@ -426,3 +429,151 @@ def test_an_agent_is_opened_by_the_placement_it_asks_for_and_closed_with_the_hos
 
     asyncio.run(main())
     assert "agent 'agent' failed while closing: OSError: stuck on the moon" in caplog.text
+
+
+class Slow:
+    """An agent that is made when it is let, and counts how often."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.entered = 0
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self.entered += 1
+        await self.go.wait()
+        yield
+
+    async def run(self, ctx: RunContext) -> AsyncIterator[str]:
+        yield "here"
+
+
+def test_a_lazy_agent_is_loaded_once_by_the_first_requests_which_wait_for_it() -> None:
+    async def main() -> None:
+        slow = Slow()
+        async with hosting(served(slow, load="lazy")) as host:
+            entry = host.entries["agent"]
+            assert entry.state == "discovered"
+            assert await host.readiness() == []
+            first = [asyncio.create_task(started(host)) for _ in range(20)]
+            await until(lambda: slow.entered)
+            assert entry.state == "loading"
+            assert await host.readiness() == []
+            slow.go.set()
+            for one in first:
+                assert (await (await within(one)).result()).message == "here"
+            assert (slow.entered, entry.state) == (1, "ready")
+
+    asyncio.run(main())
+
+
+def test_who_waits_longer_than_load_timeout_for_a_lazy_agent_is_told_to_come_again() -> None:
+    async def main() -> None:
+        async with hosting(served(Slow(), load="lazy", load_timeout=0.1)) as host:
+            with pytest.raises(AgentNotReady) as refused:
+                await started(host)
+            assert refused.value.message in {"agent 'agent' is failed", "agent 'agent' is loading"}
+            assert refused.value.retry_after
+            await until(lambda: host.entries["agent"].state == "failed")
+            assert await host.readiness() == ["agent 'agent' is failed"]
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_calls_a_lazy_one_waits_for_it() -> None:
+    async def calls(ctx: RunContext) -> str:
+        return (await ctx.call("lazy", "hello")).message
+
+    async def main() -> None:
+        async with hosting(served(calls), served(speaks, "lazy", load="lazy")) as host:
+            assert (await (await started(host)).result()).message == "hello hello"
+
+    asyncio.run(main())
+
+
+def test_a_version_takes_the_place_of_another_once_it_is_open_and_well() -> None:
+    async def main() -> None:
+        async with hosting(specified(lambda: speaks)) as host:
+            old = host.entries["agent"]
+            with pytest.raises(LoadError):
+                await host.registry.swap(specified(failing(ImportError("no torch"))))
+            assert host.entries["agent"] is old
+            new = await host.registry.swap(specified(lambda: speaks))
+            assert host.entries["agent"] is new
+            assert (old.successor, old.newest) == (new, new)
+            await until(lambda: old.state == "unloaded")
+            assert str(old.reason) == "a newer version has taken its place"
+
+    asyncio.run(main())
+
+
+def test_a_version_whose_health_cannot_be_had_does_not_take_anothers_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "ANSWER_WITHIN", 0.05)
+
+    class Silent:
+        async def health(self) -> None:
+            await asyncio.Event().wait()
+
+        async def run(self, ctx: RunContext) -> str:
+            return "never asked"
+
+    async def main() -> None:
+        async with hosting(specified(lambda: speaks)) as host:
+            with pytest.raises(LoadError) as refused:
+                await host.registry.swap(specified(Silent))
+            assert refused.value.message == f"{WHO}was loaded, and is not well: it did not say within 0.05 s"
+
+    asyncio.run(main())
+
+
+class Losing(Placed):
+    """A placement whose first agent is lost once `lost` is done."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.lost: asyncio.Future[HostError] = asyncio.get_running_loop().create_future()
+        self.closed = 0
+
+    async def open(self, spec: AgentSpec) -> Any:
+        await super().open(spec)
+        if len(self.opened) == 1:
+            return self
+        return await InProcess(Importer(), list, encode_event).open(served(speaks))
+
+    async def close(self, grace: float) -> None:
+        self.closed += 1
+
+
+def test_an_agent_that_is_lost_is_failed_with_the_reason_closed_and_loaded_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(registry, "LOST", 0.05)
+
+    async def main() -> None:
+        placed = Losing()
+        async with hosting(specified(lambda: None, placement="moon"), builtins=(placed,)) as host:
+            entry = host.entries["agent"]
+            placed.lost.set_result(AgentCrashed("it crashed six times", hint="mend it"))
+            await until(lambda: entry.state == "failed")
+            assert entry.reason is not None
+            assert (entry.reason.message, entry.reason.hint) == ("it crashed six times", "mend it")
+            assert entry.retry_at is not None
+            assert (entry.ref, entry.serving) == (None, False)
+            await until(lambda: entry.state == "ready")
+            assert (placed.closed, len(placed.opened)) == (1, 2)
+            assert (await (await started(host)).result()).message == "hello hello"
+
+    asyncio.run(main())
+    assert "it crashed six times" in caplog.text
+
+
+def test_a_host_that_stops_loads_no_lost_agent_again() -> None:
+    async def main() -> None:
+        placed = Losing()
+        async with hosting(specified(lambda: None, placement="moon"), builtins=(placed,)) as host:
+            placed.lost.set_result(AgentCrashed("it crashed"))
+            await until(lambda: placed.closed)
+            assert host.entries["agent"].state == "failed"
+        assert len(placed.opened) == 1
+
+    asyncio.run(main())

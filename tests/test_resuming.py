@@ -600,10 +600,10 @@ def test_a_resume_that_was_refused_leaves_the_question_open() -> None:
         async with hosting(served(asks, concurrency=1, queue=0)) as host:
             await paused(host)
             entry = host.entries["agent"]
-            entry.running += 1
+            entry.traffic.running += 1
             with pytest.raises(RequestError) as refused:
                 await resumed(host, "yes")
-            entry.running -= 1
+            entry.traffic.running -= 1
             assert refused.value.code == "agent_overloaded"
             assert await questions(host) == {"q": "open"}
             assert (await events(await resumed(host, "yes")))[-1]["message"] == "q is yes"
@@ -619,7 +619,7 @@ def test_a_client_that_leaves_a_resume_while_it_waits_leaves_the_question_open()
         async with hosting(served(asks, concurrency=1, queue=5)) as host:
             await paused(host)
             entry = host.entries["agent"]
-            entry.running += 1
+            entry.traffic.running += 1
             leaving = asyncio.create_task(resumed(host, "yes"))
             await until(lambda: entry.queued)
             leaving.cancel()

@@ -54,6 +54,17 @@ def test_an_ephemeral_log_shows_at_once_and_forgets_what_is_taken() -> None:
     assert late.at_end, "or it would wait for ever for what is gone"
 
 
+def test_an_ephemeral_log_forgets_nothing_that_is_not_taken_however_large_the_last_entry_is() -> None:
+    log = RunLog(durable=False)
+    reader = reader_of(log)
+    for seq in (1, 2, 3):
+        log.add(entry(seq))
+    log.add(entry(4, 2 * KEPT))
+    log.show(4)
+    log.close()
+    assert seqs(reader.take()) == [1, 2, 3, 4]
+
+
 def test_a_durable_log_shows_what_is_committed_to_every_reader() -> None:
     log = RunLog(durable=True)
     one, two = reader_of(log), reader_of(log, after=1)

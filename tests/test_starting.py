@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from agenthost.agents import AgentEntry, Answer, RunRequest
+from agenthost.agents import Answer, RunRequest
 from agenthost.auth import Principal
+from agenthost.entries import AgentEntry
 from agenthost.events import Interrupt
 from agenthost.run import Run
 from agenthost.starting import answer_to, asked_again, new_run, question, user_message

@@ -12,6 +12,8 @@ from textwrap import indent
 
 import click
 
+from agenthost.cli.calling import of_a_host, with_client
+from agenthost.cli.plan import show_plan
 from agenthost.cli.terminal import complain, say
 from agenthost.config import config_path, load_config
 from agenthost.config.loading import shown_path
@@ -27,11 +29,17 @@ PLUGINS_MAY_TAKE = 31.0
 
 @click.command()
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Another agents.toml.")
-def check(config_file: Path | None) -> int:
+@click.option("--plan", is_flag=True, help="Ask a running host what a reload would change there, and do nothing else.")
+@of_a_host
+def check(config_file: Path | None, plan: bool, url: str, key: str | None) -> int:
     """Read agents.toml, load plugins and agents as a start would, and print everything that is wrong.
 
     Serves nothing and leaves the store alone, so it can run beside a host. Exits 1 if anything is wrong.
     """
+    if plan:
+        if config_file is not None:
+            raise click.UsageError("--plan is about the file that the host was started with; leave --config out")
+        return with_client(url, key, show_plan)
     shown = shown_path(config_path(config_file))
     try:
         config = load_config(config_file)
@@ -94,6 +102,9 @@ async def _load_agents(host: WebHost) -> int:
     """Load every agent once and close it again; returns how many loaded. The others' entries say why not."""
     specs = discover(host.config, host.plugins)
     host.registry.start(specs)
+    for entry in host.entries.values():
+        if entry.state == "discovered":  # it would wait for a request
+            host.registry.load(entry)
     await host.registry.settled(1.0 + max(map(host.registry.outer_limit, specs), default=0.0))
     loaded = sum(entry.serving for entry in host.entries.values())
     await host.registry.close(CLOSE_GRACE)

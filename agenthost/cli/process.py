@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import queue
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,9 +25,10 @@ from agenthost.cli.env_files import EnvFiles
 from agenthost.cli.summary import counts, start_summary
 from agenthost.config import Config
 from agenthost.http.access_log import AccessLog
-from agenthost.http.app import App, create_app
+from agenthost.http.app import App, WebHost, create_app
 from agenthost.http.server import FORCED, Server, listen
 from agenthost.telemetry import own_stream, set_up_logging
+from agenthost.watching import Marks, marks_of, watch
 
 PAST_DRAIN = 1.0
 """Seconds that everything but runs has to end: after `drain`, and once all is closed. Then the process is ended."""
@@ -45,18 +48,38 @@ class Options:
     port: int | None
     log_format: str
     access_log: bool
+    watch: bool = False
 
 
-def run_host(config: Config, options: Options, *, dev: bool, served: str = "", env: EnvFiles | None = None) -> int:
-    """Serve until a signal says stop; returns the exit code. Raises `StartError` where the host refuses to start."""
+def run_host(
+    config: Config,
+    options: Options,
+    *,
+    dev: bool,
+    read: Callable[[], Config],
+    served: str = "",
+    env: EnvFiles | None = None,
+) -> int:
+    """Serve until a signal says stop; returns the exit code. `read` reads the configuration again, for a reload.
+
+    Raises `StartError` where the host refuses to start.
+    """
+    marks = marks_of(_files(config))
     signal.signal(signal.SIGTERM, _stop_now)
+    if not dev:  # whoever closes the terminal of `dev` wants it to end
+        signal.signal(signal.SIGHUP, _not_yet)
     secrets = config.secrets() | (env.secrets() if env else frozenset())
-    set_up_logging(options.log_format, secrets, own_stream(sys.stderr))
+    log_to = partial(set_up_logging, options.log_format, stream=own_stream(sys.stderr))
+    log_to(secrets)
     with closing(listen(config.server.host, config.server.port)) as listening:
         access_log = AccessLog(options.log_format, own_stream(sys.stdout)) if options.access_log else None
-        app = create_app(config, dev=dev, access_log=access_log)
+        app = create_app(config, dev=dev, access_log=access_log, read=read)
+        host = app.host
+        assert isinstance(host, WebHost)
+        host.operations.told.append(lambda new: log_to(secrets | new.secrets()))
 
         def announce() -> None:
+            _reload_when_asked(host, by_signal=not dev, since=marks if options.watch else None)
             _announce(app, _url(listening), options, dev=dev, served=served, env=str(env or ""))
 
         server = EndingServer(app, app.host, on_started=announce)
@@ -74,6 +97,25 @@ def _exit_code(server: Server) -> int:
     if not server.started:
         return REFUSED
     return 0 if server.should_exit else FORCED
+
+
+def _not_yet(_signal: int, _frame: FrameType | None) -> None:
+    """What SIGHUP does before the host serves: what it would read again is just being read."""
+
+
+def _reload_when_asked(host: WebHost, *, by_signal: bool, since: Marks | None) -> None:
+    """Reload on SIGHUP, and whenever a file that was read differs from its mark in `since`, where there are any."""
+    ask = host.operations.ask_for_reload
+    if by_signal:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ask, "SIGHUP")
+    if since is not None:
+        watching = watch(lambda: _files(host.config), partial(ask, "its files have changed"), since)
+        host.background(watching, "watch")
+
+
+def _files(config: Config) -> list[Path]:
+    """What a configuration was read from."""
+    return [*([config.path] if config.path else ()), *config.files]
 
 
 def _stop_now(_signal: int, _frame: FrameType | None) -> None:

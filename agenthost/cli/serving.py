@@ -28,6 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def serving_options(command: Command) -> Command:
     """Give a command the options of serving."""
     for option in (
+        click.option("--watch", is_flag=True, help="Reload when agents.toml changes, or a file it refers to."),
         click.option("--access-log/--no-access-log", default=True, help="A line on stdout for each request."),
         click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How to log."),
         click.option("--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one."),
@@ -54,20 +55,30 @@ def dev(target: str | None, project: Path | None, **options: Any) -> int:
             f"`agenthost dev` serves this machine only, and {chosen.host} is not a loopback address",
             hint="leave --host out, or serve with keys: agenthost serve",
         )
-    served = ""
+    if target is not None and project is not None:
+        raise click.UsageError(f"either {target} or --from {project}, not both")
     env = EnvFiles(os.environ)
-    env.beside(config_path(chosen.config_file))
+
+    def read() -> tuple[Config, str]:
+        config, served = _asked_for(target, project, chosen.config_file, env)
+        host = chosen.host or (config.server.host if is_loopback(config.server.host) else LOOPBACK)
+        return _placed(config, host, chosen.port), served
+
+    config, served = read()
+    return run_host(config, chosen, dev=True, read=lambda: read()[0], served=served, env=env)
+
+
+def _asked_for(target: str | None, project: Path | None, file: Path | None, env: EnvFiles) -> tuple[Config, str]:
+    """What `dev` is to serve, and how the summary calls that; reads the `.env` files that belong to it."""
+    env.beside(config_path(file))
     if project is not None:
-        if target is not None:
-            raise click.UsageError(f"either {target} or --from {project}, not both")
-        config, served = _graphs(read_langgraph_json(project), chosen.config_file, env)
-    elif target is None:
-        config = _own_config(chosen.config_file)
+        config, served = _graphs(read_langgraph_json(project), file, env)
+    elif target is not None:
+        config, served = _one_object(target, file)
     else:
-        config, served = _one_object(target, chosen.config_file)
+        config, served = _own_config(file), ""
     env.beside_agents(config)
-    host = chosen.host or (config.server.host if is_loopback(config.server.host) else LOOPBACK)
-    return run_host(_placed(config, host, chosen.port), chosen, dev=True, served=served, env=env)
+    return config, served
 
 
 @click.command()
@@ -75,8 +86,12 @@ def dev(target: str | None, project: Path | None, **options: Any) -> int:
 def serve(**options: Any) -> int:
     """Serve the agents of agents.toml for real: every caller has a key, or the host does not start."""
     chosen = Options(**options)
-    config = load_config(chosen.config_file)
-    return run_host(_placed(config, chosen.host or config.server.host, chosen.port), chosen, dev=False)
+
+    def read() -> Config:
+        config = load_config(chosen.config_file)
+        return _placed(config, chosen.host or config.server.host, chosen.port)
+
+    return run_host(read(), chosen, dev=False, read=read)
 
 
 def _placed(config: Config, host: str, port: int | None) -> Config:

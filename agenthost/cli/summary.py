@@ -8,10 +8,10 @@ from textwrap import indent
 
 import click
 
-from agenthost.agents import AgentEntry
 from agenthost.api_keys import ApiKeys
 from agenthost.cli.terminal import harmless
 from agenthost.config.loading import shown_path
+from agenthost.entries import AgentEntry
 from agenthost.host import Host, store_url
 from agenthost.plugins import own_version
 
@@ -65,14 +65,15 @@ def _agents(entries: Sequence[AgentEntry], url: str) -> Iterator[str]:
     if len(entries) > LISTED:
         shown = [entry for entry in entries if not entry.serving and entry.state != "disabled"][:LISTED]
     width = max((len(entry.name) for entry in shown), default=0)
+    state_width = max((len(entry.state) for entry in shown), default=0)
     for entry in shown:
-        yield from _agent(entry, url, width)
+        yield from _agent(entry, url, width, max(8, state_width))
     if len(shown) < len(entries):
         yield f"  {counts(entries)}; {url}/agents lists them, each is at {url}/agents/NAME"
 
 
-def _agent(entry: AgentEntry, url: str, width: int) -> Iterator[str]:
-    state = click.style(f"{entry.state:<8}", fg=COLOURS.get(entry.state))
+def _agent(entry: AgentEntry, url: str, width: int, state_width: int) -> Iterator[str]:
+    state = click.style(f"{entry.state:<{state_width}}", fg=COLOURS.get(entry.state))
     about = f"{url}/agents/{entry.name}"
     if entry.state == "disabled":
         about = f"enabled = false under [agents.{entry.name}]"
@@ -80,7 +81,7 @@ def _agent(entry: AgentEntry, url: str, width: int) -> Iterator[str]:
         about = harmless(entry.reason.describe())
     first, *rest = about.split("\n")
     yield f"  {entry.name:<{width}}  {state}  {first}"
-    yield from (" " * (width + 14) + line for line in rest)
+    yield from (" " * (width + state_width + 6) + line for line in rest)
 
 
 def _store(host: Host) -> str:

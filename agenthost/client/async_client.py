@@ -173,6 +173,10 @@ class AsyncClient:
         cards = once(Ask("GET", "/agents"), read_cards, self._patience(0))
         return await self._done(cards)
 
+    async def plan(self) -> dict[str, Any]:
+        """What a reload of the host would change (for operators): `added`, `removed`, `changed`, … by name."""
+        return await self._done(once(Ask("GET", "/admin/plan"), dict, self._patience(0)))
+
     async def health(self, agent: str | None = None) -> dict[str, Any]:
         """How the host is (for operators), or how one agent is (for everybody): `status`, and more for operators.
 

@@ -175,6 +175,10 @@ class Client:
         cards = once(Ask("GET", "/agents"), read_cards, self._patience(0))
         return self._done(cards)
 
+    def plan(self) -> dict[str, Any]:
+        """What a reload of the host would change (for operators): `added`, `removed`, `changed`, … by name."""
+        return self._done(once(Ask("GET", "/admin/plan"), dict, self._patience(0)))
+
     def health(self, agent: str | None = None) -> dict[str, Any]:
         """How the host is (for operators), or how one agent is (for everybody): `status`, and more for operators.
 

@@ -57,6 +57,7 @@ class Checker:
             agents=self._agents(self._table(tree, "agents"), inherited),
             path=self.file,
             base_dir=self.file.parent,
+            files=frozenset(self.forms.files),
         )
 
     def _unknown_tables(self, tree: dict[str, Any]) -> None:
@@ -181,7 +182,7 @@ class Checker:
                 self.problems.add((*keys, name), told)
         left_out = {*unbuilt, *(where[len(keys)] for where in self._literals(raw, keys))}
         usable = {name: value for name, value in raw.items() if name not in left_out}
-        return self.forms.table(usable, keys, tables=("settings",))
+        return self.forms.table(usable, keys, tables=("settings", "env"))
 
     def _literals(self, raw: dict[str, Any], keys: Keys) -> list[Keys]:
         """Return where secrets are written out in the table `raw`, each noted."""

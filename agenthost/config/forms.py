@@ -19,13 +19,17 @@ _GONE = object()
 
 
 class Forms:
-    """Resolves value forms; `failed` collects the keys of those that could not be, each noted in `problems`."""
+    """Resolves value forms; `failed` collects the keys of those that could not be, each noted in `problems`.
+
+    `files` are those that were looked into.
+    """
 
     def __init__(self, base_dir: Path, environ: Mapping[str, str], problems: Problems) -> None:
         self.base_dir = base_dir
         self.environ = environ
         self.problems = problems
         self.failed: set[Keys] = set()
+        self.files: set[Path] = set()
 
     def table(self, raw: Mapping[str, Any], keys: Keys, *, tables: tuple[str, ...] = ()) -> dict[str, Any]:
         """Return `raw` with its values resolved, without the keys that could not be.
@@ -69,7 +73,9 @@ class Forms:
     def _file(self, name: str, keys: Keys) -> Any:
         """The text of a file, without the newlines at its end."""
         try:
-            with (self.base_dir / name).open("rb") as file:
+            path = self.base_dir / name
+            self.files.add(path)
+            with path.open("rb") as file:
                 raw = file.read(LARGEST_FILE + 1)
         except OSError as error:
             return self._fail(keys, f"file {shown(name)} cannot be read: {error.strerror}")

@@ -27,6 +27,7 @@ from agenthost.config.values import (
     Patterns,
     Port,
     Principal,
+    Process,
     PublicUrl,
     Sha256,
     Size,
@@ -34,6 +35,7 @@ from agenthost.config.values import (
     StoreUrl,
     Table,
     Text,
+    Variables,
     choice,
 )
 
@@ -47,8 +49,10 @@ OnBusyThread = Annotated[
     Kind('"reject", "queue" or "cancel-running"'),
 ]
 
+Load = Annotated[Literal["eager", "lazy"], BeforeValidator(choice("eager", "lazy")), Kind('"eager" or "lazy"')]
+
 NOT_YET = {
-    "agents": ("load", "env", "environment", "process"),
+    "agents": ("environment",),
 }
 """Keys reserved for parts not built yet: refused, so that nobody counts on them. `agents` means [defaults] too."""
 
@@ -175,16 +179,38 @@ class AgentConfig(Section):
     enabled: Flag = Field(default=True, description="Whether it is loaded and served at all.")
     required: Flag = Field(default=True, description="Whether `/health/ready` waits for it.")
     protocols: Names | None = Field(default=None, description="The dialects it speaks. Absent: all that are installed.")
+    load: Load = Field(
+        default="eager",
+        description="When it is loaded: at the start, or on the first request, which waits for it.",
+    )
     settings: Table = Field(
         default={},
         repr=False,
         description="Its own settings, checked by the agent's `Settings`; a key is never taken from elsewhere.",
     )
-    placement: Name = Field(default="in-process", description="Where it runs.")
+    placement: Name = Field(
+        default="in-process",
+        description="Where it runs: `in-process`, `process` (processes of its own), or what a plugin registered.",
+    )
+    env: Variables = Field(
+        default={},
+        repr=False,
+        description="Environment variables of its worker processes, besides the few that all get.",
+    )
+    process: Process = Field(
+        default={},
+        validate_default=True,
+        description="Its worker processes: `workers` is how many share its runs (1), `max_memory` the data that each "
+        "may have (no limit).",
+    )
     timeout: SomeTime = Field(default="10m", validate_default=True, description="How long a run may take.")
     load_timeout: SomeTime = Field(default="30s", validate_default=True, description="How long loading it may take.")
     concurrency: Count = Field(default=256, description="Runs at once; beyond: queued.")
-    queue: CountOrZero = Field(default=1024, description="Runs that wait for a slot; beyond: 503 with `Retry-After`.")
+    queue: CountOrZero = Field(
+        default=1024,
+        description="Runs that wait for a slot; beyond: 503 with `Retry-After`, but for callers with less than their "
+        "share of the places.",
+    )
     on_busy_thread: OnBusyThread = Field(
         default="reject", description="What a second run on a thread does: get 409, wait its turn, or cancel the first."
     )
@@ -203,13 +229,15 @@ class Config(Section):
     defaults: AgentConfig = AgentConfig()
     agents: dict[str, AgentConfig] = {}
     path: Path | None = None
+    files: frozenset[Path] = frozenset()
+    """What was read to make this, besides `path`: the files of `{ file = "…" }`."""
     base_dir: Path = Field(default_factory=Path.cwd)
 
     def secrets(self) -> frozenset[str]:
-        """Return every secret that value forms brought in: the callers' keys, and settings named like a secret."""
+        """Return every secret that value forms brought in: the callers' keys, settings and variables named like one."""
         keys = (key.secret.get_secret_value() for key in self.auth.keys if key.secret)
-        settings = (secret_values(agent.settings) for agent in self.agents.values())
-        return frozenset(chain(keys, *settings))
+        tables = (table for agent in self.agents.values() for table in (agent.settings, agent.env))
+        return frozenset(chain(keys, *map(secret_values, tables)))
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SecretStr
 
+from agenthost.agents import ProcessOptions
 from agenthost.config.problems import nearest
 
 DURATION_FORMS = '"500ms", "30s", "10m", "1h30m", "7d" or a number of seconds'
@@ -27,6 +28,7 @@ _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit}(?![a-z]))?" for unit in _SECONDS))
 _SIZE = re.compile(rf"([0-9]{{1,15}})({'|'.join(_BYTES)})")
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AGENT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _AGENT_PATTERN = re.compile(r"[a-z0-9*?\[\]!-]{1,63}")
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -199,6 +201,42 @@ def table(value: object) -> dict[str, Any]:
     return {key: plain(item) for key, item in value.items()}
 
 
+def variables(value: object) -> dict[str, str]:
+    """Environment variables: a table of strings, which no longer know where they came from."""
+    if not isinstance(value, dict):
+        raise expected("a table of strings", value)
+    for key, item in value.items():
+        if not _VARIABLE.fullmatch(key):
+            raise ValueError(f"{shown(key)} cannot name an environment variable")
+        if not isinstance(item, str):
+            raise ValueError(f"{key}: expected a string, got {type_name(item)}")
+        if "\0" in item:
+            raise ValueError(f"{key}: an environment variable holds no NUL")
+    return {key: str(item) for key, item in value.items()}
+
+
+_PROCESS = {"workers": whole(1, 64), "max_memory": size}
+
+
+def process_options(value: object) -> ProcessOptions:
+    """How an agent's worker processes are: `{ workers = 2, max_memory = "1GiB" }`."""
+    if isinstance(value, ProcessOptions):
+        return value
+    if not isinstance(value, dict):
+        raise expected("a table", value)
+    given = {}
+    for key, item in value.items():
+        if key not in _PROCESS:
+            meant = nearest(key, _PROCESS)
+            remedy = f"did you mean {meant!r}?" if meant else f"known here: {', '.join(_PROCESS)}"
+            raise ValueError(f"unknown key {shown(key)}; {remedy}")
+        try:
+            given[key] = _PROCESS[key](item)
+        except ValueError as problem:
+            raise ValueError(f"{key}: {problem}") from None
+    return ProcessOptions(**given)
+
+
 def choice(*words: str) -> Callable[[object], str]:
     """One of a few words; a near miss is told which was meant."""
 
@@ -314,6 +352,8 @@ Duration = Annotated[float, BeforeValidator(duration), Kind("duration")]
 SomeTime = Annotated[float, BeforeValidator(some_time), Kind("duration")]
 Size = Annotated[int, BeforeValidator(size), Kind("size")]
 Table = Annotated[dict[str, Any], BeforeValidator(table), Kind("table")]
+Variables = Annotated[dict[str, str], BeforeValidator(variables), Kind("table of strings")]
+Process = Annotated[ProcessOptions, BeforeValidator(process_options), Kind("table")]
 StoreUrl = Annotated[str, BeforeValidator(store_url), Kind("string")]
 PublicUrl = Annotated[str, BeforeValidator(public_url), Kind("string")]
 BindHost = Annotated[str, BeforeValidator(spelled(_BIND_HOST, "is not a host name or an address")), Kind("string")]

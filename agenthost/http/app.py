@@ -15,14 +15,16 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agenthost.agents import AgentEntry, AgentSpec
-from agenthost.auth import Principal
+from agenthost.agents import AgentSpec
+from agenthost.auth import Authenticator, Principal
 from agenthost.config import Config, load_config
+from agenthost.entries import AgentEntry
 from agenthost.errors import AuthError, BodyTooLarge, HostError, NotFound
 from agenthost.host import Host
 from agenthost.http import cors
@@ -30,6 +32,7 @@ from agenthost.http.access_log import AccessLog
 from agenthost.http.problems import log_problem, send_problem, unexpected
 from agenthost.http.routing import Router, strictly_decoded
 from agenthost.http.security import Policy, addressed, guard, is_loopback, read_headers
+from agenthost.operating import Operations
 from agenthost.protocols import native
 from agenthost.protocols.exchange import SCOPE_KEY, Exchange, Message, Receive, Scope, Send, exchange_of
 
@@ -48,6 +51,7 @@ class WebHost(Host):
     ) -> None:
         super().__init__(config, builtins=(native,), specs=specs, authenticating=authenticating)
         self.router: Router | None = None
+        self.operations: Operations
 
     def card(self, entry: AgentEntry, scope: Scope, *, limits: bool = False) -> dict[str, Any]:
         """What callers may know of an agent, with its absolute address."""
@@ -55,6 +59,11 @@ class WebHost(Host):
         protocols = [dialect.name for dialect in self.router.dialects_of(entry)]
         max_body = self.config.server.max_body if limits else None
         return native.card(entry, f"{self.base_url(scope)}/agents/{entry.name}", protocols, max_body=max_body)
+
+    async def report(self) -> dict[str, Any]:
+        """What `GET /health` shows operators."""
+        last = self.operations.last_reload
+        return {**await super().report(), **({"reload": last} if last else {})}
 
     def base_url(self, scope: Scope) -> str:
         """`public_url`, else what the request says of itself."""
@@ -178,28 +187,36 @@ def create_app(
     access_log: AccessLog | None = None,
     specs: Sequence[AgentSpec] | None = None,
     fast: bool = True,
+    read: Callable[[], Config] | None = None,
 ) -> App:
     """The host of an agents.toml as an ASGI app, for any server: `uvicorn --factory agenthost:create_app`.
 
     `config` is a path, a loaded configuration, or None for `AGENTHOST_CONFIG` or ./agents.toml. Raises `ConfigError`
     for a bad configuration, `AuthError` where nothing would tell callers apart and `allow_unauthenticated` is not set,
-    `StartError` where the store cannot be opened. `dev` needs no key and answers this machine only.
+    `StartError` where the store cannot be opened. `dev` needs no key and answers this machine only. `read` is how a
+    loaded configuration is read again.
     """
     if not isinstance(config, Config):
-        config = load_config(Path(config) if config is not None else None, os.environ)
+        read = partial(load_config, Path(config) if config is not None else None, os.environ)
+        config = read()
     host = WebHost(config, specs=specs, authenticating=not dev)
     host.load()
-    policy = policy_of(config, host, dev=dev)  # before the store: a refused start leaves nothing behind
+    policy = policy_of(config, host.authenticators, dev=dev)  # before the store: a refused start leaves nothing behind
     host.prepare()
     app = App(host, Router(host, fast=fast), policy, access_log)
     host.router = app.router
+
+    def admit(config: Config, authenticators: tuple[Authenticator, ...]) -> Callable[[], None]:
+        return partial(setattr, app, "policy", policy_of(config, authenticators, dev=dev))
+
+    host.operations = Operations(host, read if specs is None else None, admit)
     return app
 
 
-def policy_of(config: Config, host: Host, *, dev: bool) -> Policy:
+def policy_of(config: Config, authenticators: tuple[Authenticator, ...], *, dev: bool) -> Policy:
     """Who may ask, by the configuration; raises `AuthError` where that would be anybody."""
     server, auth = config.server, config.auth
-    if not dev and not host.authenticators and not auth.allow_unauthenticated:
+    if not dev and not authenticators and not auth.allow_unauthenticated:
         raise AuthError(
             "refusing to serve without authentication",
             hint="set AGENTHOST_API_KEY, add [[auth.keys]], run `agenthost dev` on this machine, "
@@ -212,7 +229,7 @@ def policy_of(config: Config, host: Host, *, dev: bool) -> Policy:
     anonymous = DEVELOPER if dev else NOBODY if auth.allow_unauthenticated else None
     own = "{0.scheme}://{0.netloc}".format(urlsplit(server.public_url)).lower() if server.public_url else ""
     return Policy(
-        authenticators=host.authenticators,
+        authenticators=authenticators,
         anonymous=anonymous,
         local_only=dev,
         hosts=frozenset(name.lower() for name in hosts),

@@ -1,4 +1,4 @@
-"""The host's own routes: its agents, its health, its plugins, its metrics."""
+"""The host's own routes: its agents, its health, its plugins, its metrics; and what operators may do to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from agenthost.errors import Forbidden
+from agenthost.health import agent_report
 from agenthost.http.agent_app import fastapi_app, mount
 from agenthost.protocols.exchange import Exchange, exchange_of
 from agenthost.protocols.wire import AgentList, problem_responses
@@ -28,6 +29,14 @@ def host_app(host: Any) -> FastAPI:
                       responses=operators)  # fmt: skip
     app.add_api_route("/metrics", _metrics, summary="Prometheus (operators)", response_class=PlainTextResponse,
                       responses=operators)  # fmt: skip
+    changing = problem_responses(401, 403, 404, 422, 503)
+    app.add_api_route("/admin/plan", _plan, summary="What a reload would change (operators)", responses=changing)
+    app.add_api_route("/admin/reload", _reload, methods=["POST"], summary="Read agents.toml again (operators)",
+                      responses=changing)  # fmt: skip
+    app.add_api_route("/admin/agents/{name}/load", _load, methods=["POST"], summary="Load an agent (operators)",
+                      responses=changing)  # fmt: skip
+    app.add_api_route("/admin/agents/{name}/unload", _unload, methods=["POST"], summary="Unload an agent (operators)",
+                      responses=changing)  # fmt: skip
     dialects = [dialect for dialect in host.dialects.values() if dialect.scope == "host"]
     mount(app, dialects, host, None, lambda dialect, raised: host.protocol_failed(dialect, raised, "has no routes"))
     return app
@@ -72,3 +81,24 @@ async def _plugins(request: Request) -> Response:
 async def _metrics(request: Request) -> Response:
     page = _operator(request).host.metrics_page()
     return Response(page, media_type="text/plain; version=0.0.4")
+
+
+async def _plan(request: Request) -> Response:
+    plan = await _operator(request).host.operations.plan()
+    return _json(plan.report())
+
+
+async def _reload(request: Request) -> Response:
+    exchange = _operator(request)
+    return _json(await exchange.host.operations.reload(f"'{exchange.caller.id}'"))
+
+
+async def _load(request: Request, name: str) -> Response:
+    entry = await _operator(request).host.operations.load(name)
+    return _json(agent_report(entry), 200 if entry.serving else 503)
+
+
+async def _unload(request: Request, name: str) -> Response:
+    exchange = _operator(request)
+    entry, cut = await exchange.host.operations.unload(name, exchange.caller.id)
+    return _json({**agent_report(entry), "cut_off": cut})

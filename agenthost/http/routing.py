@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
 
-from agenthost.agents import AgentEntry
+from agenthost.entries import AgentEntry
 from agenthost.errors import BadRequest, InvalidRequest
 from agenthost.hookspecs import Dialect
 from agenthost.http.agent_app import agent_app
@@ -30,8 +30,8 @@ class Router:
     def __init__(self, host: Any, *, fast: bool = True) -> None:
         self._host = host
         self._fast = fast
-        self._apps: dict[AgentEntry, tuple[Any, Any, FastAPI]] = {}
-        self._handlers: dict[AgentEntry, tuple[Any, FastHandlers]] = {}
+        self._apps: dict[AgentEntry, tuple[Any, Any, Any, FastAPI]] = {}
+        self._handlers: dict[AgentEntry, tuple[Any, Any, FastHandlers]] = {}
         self._left_out: dict[AgentEntry, set[str]] = {}
         self._host_app: tuple[Any, FastAPI | None] = (None, None)
 
@@ -52,6 +52,8 @@ class Router:
         name = exchange.agent_path[len(AGENTS) :]
         rest = exchange.path[len(exchange.agent_path) :]
         entry = self._entry(exchange, name, rest)
+        if not entry.serving and not _needs_no_agent(exchange.method, rest):
+            entry = await entry.awake()
         exchange.entry = entry
         if self._fast:
             handler = self._fast_handlers(entry).get((exchange.method, rest))
@@ -70,7 +72,7 @@ class Router:
         entry: AgentEntry
         if principal is None or (public and not principal.may_use(name)):  # the agent's health is for anybody
             entry = self._host.public_agent(name)
-        elif rest in {"/health", "/", ""} or _is_about_the_past(exchange.method, rest):
+        elif _needs_no_agent(exchange.method, rest):
             entry = self._host.known_agent(principal, name)
         else:
             entry = self._host.agent_for(principal, name)
@@ -78,15 +80,15 @@ class Router:
 
     def _fast_handlers(self, entry: AgentEntry) -> FastHandlers:
         """What answers this agent's (method, path below it) without the router; worked out once per agent."""
-        dialects, handlers = self._handlers.get(entry, (None, {}))
-        if dialects is not self._host.dialects:
+        dialects, spec, handlers = self._handlers.get(entry, (None, None, {}))
+        if dialects is not self._host.dialects or spec is not entry.spec:
             handlers = {
                 (method, dialect.prefix + path): handler
                 for dialect in self.dialects_of(entry)
                 for (method, path), handler in dialect.fast.items()
             }
             self._forget_the_gone()
-            self._handlers[entry] = (self._host.dialects, handlers)
+            self._handlers[entry] = (self._host.dialects, entry.spec, handlers)
         return handlers
 
     def dialects_of(self, entry: AgentEntry) -> list[Dialect]:
@@ -100,8 +102,9 @@ class Router:
         ]
 
     def _app(self, entry: AgentEntry) -> FastAPI:
-        dialects, ref, app = self._apps.get(entry, (None, None, None))
-        if app is None or dialects is not self._host.dialects or ref is not entry.ref:
+        *made_for, app = self._apps.get(entry, (None, None, None, None))
+        now = (self._host.dialects, entry.ref, entry.spec)
+        if app is None or any(one is not other for one, other in zip(made_for, now, strict=True)):
             self._forget_the_gone()
             self._left_out.pop(entry, None)
 
@@ -112,7 +115,7 @@ class Router:
             spoken = self.dialects_of(entry)
             app = agent_app(self._host, entry.name, entry.title, entry.description, spoken, left_out)
             self._handlers.pop(entry, None)  # a dialect that is left out has no fast handlers either
-            self._apps[entry] = (self._host.dialects, entry.ref, app)
+            self._apps[entry] = (*now, app)
         return app
 
     def _forget_the_gone(self) -> None:
@@ -128,6 +131,11 @@ class Router:
             app = host_app(self._host)
             self._host_app = (self._host.dialects, app)
         return app
+
+
+def _needs_no_agent(method: str, path: str) -> bool:
+    """Whether a request is answered whatever state its agent is in, and loads none."""
+    return path in {"/health", "/", ""} or _is_about_the_past(method, path)
 
 
 def _is_about_the_past(method: str, path: str) -> bool:

@@ -1,1 +1,1 @@
-"""Where an agent runs: in the host's process, or (a plugin, a later step) elsewhere; the same errors everywhere."""
+"""Where an agent runs: in the host, in processes of its own, or where a plugin says; the same errors everywhere."""

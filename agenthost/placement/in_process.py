@@ -1,16 +1,17 @@
-"""`placement = "in-process"`: an agent runs as an asyncio task of the host; it can block it, but not end it."""
+"""`placement = "in-process"`: an agent runs as an asyncio task of its process, the host's own or a worker's."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 from agenthost.adapters import Adapted, adapt, returned
 from agenthost.agents import AgentInfo, AgentRef, AgentSpec, Emit, Health, OwnThread, RunContext
 from agenthost.blame import Blame
-from agenthost.encoding import encode_event
 from agenthost.errors import AgentError, AgentUnavailable, LoadError
+from agenthost.event_encoding import Encode
 from agenthost.hookspecs import Adapter
 from agenthost.importing import Importer
 from agenthost.lifespans import LifespanTask
@@ -18,11 +19,16 @@ from agenthost.threads import ThreadKey
 
 
 class InProcess:
-    """Imports agents into the host, one after another, and runs them on its loop."""
+    """Imports agents into this process, one after another, and runs them on its loop; `encode` writes what they say.
 
-    def __init__(self, importer: Importer, adapters: Callable[[], Sequence[Adapter]]) -> None:
+    An agent can block that loop, but not end it.
+    """
+
+    def __init__(self, importer: Importer, adapters: Callable[[], Sequence[Adapter]], encode: Encode) -> None:
         self._importer = importer
         self._adapters = adapters
+        self._refs: WeakSet[InProcessRef] = WeakSet()
+        self._encode = encode
 
     async def open(self, spec: AgentSpec) -> AgentRef:
         """Import, adapt, validate settings and enter the lifespan; raises `LoadError`.
@@ -38,8 +44,15 @@ class InProcess:
 
         try:
             adapted = await asyncio.wrap_future(self._importer.submit(blame, load, timeout=spec.load_timeout))
+            if any(ref.lives_in(adapted, spec.name) for ref in self._refs):
+                raise blame.error(
+                    "it is one object with a lifespan, which is entered already: no second version can be beside it",
+                    "hand over its class or a factory, or restart the host",
+                )
             async with limit:
-                return await opened(adapted, spec)
+                ref = await opened(adapted, spec, self._encode)
+            self._refs.add(ref)
+            return ref
         except (LoadError, asyncio.CancelledError):
             raise
         except BaseException as raised:
@@ -60,13 +73,13 @@ def blame_for(spec: AgentSpec) -> Blame:
     )
 
 
-async def opened(adapted: Adapted, spec: AgentSpec) -> AgentRef:
+async def opened(adapted: Adapted, spec: AgentSpec, encode: Encode) -> InProcessRef:
     """Enter an adapted agent's lifespan in a task of its own and return the reference to it."""
     lifespan = None
     if adapted.lifespan is not None:
         lifespan = LifespanTask(f"agent {spec.name}", adapted.lifespan)
         await lifespan.enter()
-    return InProcessRef(adapted, lifespan)
+    return InProcessRef(adapted, lifespan, spec.name, encode)
 
 
 def _agent_error(raised: BaseException) -> AgentError | AgentUnavailable:
@@ -92,8 +105,10 @@ async def _closed(events: Any) -> None:
 class InProcessRef:
     """An agent in this process: its events are encoded here, in the run's own task."""
 
-    def __init__(self, adapted: Adapted, lifespan: LifespanTask | None) -> None:
+    def __init__(self, adapted: Adapted, lifespan: LifespanTask | None, name: str, encode: Encode) -> None:
+        self._name = name
         self._adapted = adapted
+        self._encode = encode
         self._run = adapted.run
         self._once = adapted.once
         self._settings = adapted.settings
@@ -106,7 +121,7 @@ class InProcessRef:
         if self._once is not None:
             await self._run_once(self._once, ctx, emit)
             return
-        seq = 0
+        seq, encode = 0, self._encode
         try:
             events: Any = aiter(self._run(ctx))
             following = events.__anext__
@@ -121,7 +136,7 @@ class InProcessRef:
                 except BaseException as raised:
                     raise _agent_error(raised) from raised
                 seq += 1
-                room = emit(encode_event(seq, event))
+                room = emit(encode(seq, event))
                 if room is not None:
                     await room
         except StopAsyncIteration:
@@ -137,7 +152,7 @@ class InProcessRef:
         except BaseException as raised:
             raise _agent_error(raised) from raised
         for seq, event in enumerate(returned(value), 1):
-            room = emit(encode_event(seq, event))
+            room = emit(self._encode(seq, event))
             if room is not None:
                 await room
 
@@ -153,9 +168,16 @@ class InProcessRef:
         """Delete a thread that the agent keeps itself."""
         return await self._adapted.drop_thread(key)
 
+    def lives_in(self, adapted: Adapted, name: str) -> bool:
+        """Whether this is the agent of that name, and has entered, and not left, the lifespan of that same object."""
+        owner = getattr(adapted.lifespan, "__self__", None)
+        own = getattr(self._adapted.lifespan, "__self__", None)
+        return self._lifespan is not None and self._name == name and owner is not None and owner is own
+
     async def close(self, grace: float) -> None:
         """Leave the lifespan; raises what leaving it raised."""
-        if self._lifespan is not None:
-            failure = await self._lifespan.leave(grace)
+        lifespan, self._lifespan = self._lifespan, None
+        if lifespan is not None:
+            failure = await lifespan.leave(grace)
             if failure is not None:
                 raise failure

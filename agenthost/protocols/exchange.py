@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from agenthost.agents import AgentEntry
 from agenthost.auth import Principal
 from agenthost.ended_run import EndedRun
+from agenthost.entries import AgentEntry
 from agenthost.errors import Cancelled, NotFound
 from agenthost.events import Entry
 from agenthost.run import Run

@@ -16,8 +16,9 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from agenthost.agents import AgentEntry, RunRequest
+from agenthost.agents import AgentRef, RunRequest
 from agenthost.ended_run import EndedRun
+from agenthost.entries import NOT_READY, AgentEntry
 from agenthost.errors import AgentNotReady, BadRequest, InvalidRequest, NotFound
 from agenthost.health import agent_report, public_status
 from agenthost.hookspecs import Dialect, RegisterProtocol, hookimpl
@@ -202,7 +203,7 @@ async def _health(request: Request) -> Response:
     entry = exchange.agent
     caller = exchange.principal
     operator = caller is not None and caller.admin and caller.may_use(entry.name)
-    return json_reply(agent_report(entry) if operator else public_status(entry), 200 if entry.serving else 503)
+    return json_reply(agent_report(entry) if operator else public_status(entry), 200 if entry.available else 503)
 
 
 async def _threads(
@@ -230,8 +231,11 @@ async def _thread(request: Request, thread_id: str = _THREAD_ID) -> Response:
     exchange = exchange_of(request.scope)
     key = _key(exchange, thread_id)
     entry = exchange.agent
+    if entry.available and not entry.serving:
+        entry = await entry.awake()  # only once it is loaded it is known whether it keeps threads itself
     stored = await exchange.host.store.get_thread(key)
-    kept, own = read_own(await _ref(entry).get_thread(key) if entry.info.keeps_threads else None)
+    with entry.newest.asked() as ref:
+        kept, own = read_own(await _there(ref, entry).get_thread(key) if entry.info.keeps_threads else None)
     messages = kept or (stored.messages if stored else kept)
     if messages is None:
         raise NotFound(NO_THREAD if exchange.agent_path else NO_THREAD_ALONE.format(thread_id))
@@ -245,14 +249,15 @@ async def _delete_thread(request: Request, thread_id: str = _THREAD_ID) -> Respo
     exchange.host.runs.refuse_if_busy(key)
     deleted = await exchange.host.store.delete_thread(key)
     if entry.info.keeps_threads:
-        deleted = await _ref(entry).delete_thread(key) or deleted
+        with entry.newest.asked() as ref:
+            deleted = await _there(ref, entry).delete_thread(key) or deleted
     return json_reply({"thread_id": thread_id, "deleted": deleted})
 
 
-def _ref(entry: AgentEntry) -> Any:
-    if entry.ref is None:
-        raise AgentNotReady(f"agent '{entry.name}' is {entry.state}", retry_after=1.0)
-    return entry.ref
+def _there(ref: AgentRef | None, entry: AgentEntry) -> AgentRef:
+    if ref is None:
+        raise AgentNotReady(f"agent '{entry.name}' is {entry.newest.state}", retry_after=NOT_READY)
+    return ref
 
 
 FAST: Mapping[tuple[str, str], Callable[[Exchange, Receive, Send], Any]] = {

@@ -18,6 +18,7 @@ class Job:
     """Requests of one kind, each client sending its next when the last is answered.
 
     `threads` gives every request a thread id (ten in a row share one); `hold` opens the streams and leaves them open.
+    `workers` are processes whose CPU counts as the server's.
     """
 
     pid: int
@@ -30,6 +31,7 @@ class Job:
     min_events: int = 0
     threads: bool = False
     hold: bool = False
+    workers: tuple[int, ...] = ()
     key: str = KEY
 
 

@@ -157,15 +157,20 @@ async def wait_or_break(load: Load, seconds: float) -> None:
         await asyncio.wait_for(load.broken.wait(), seconds)
 
 
+def cpu_of(job: dict[str, Any]) -> float:
+    """CPU time of the server, and of its workers where the job names some."""
+    return sum(map(cpu_seconds, (job["pid"], *job["workers"])))
+
+
 async def measure(load: Load, job: dict[str, Any], connections: list[Connection]) -> dict[str, Any]:
     """Warm up, then count for the job's time; the server's CPU is read at both ends of it."""
     await wait_or_break(load, max(0.1, job["seconds"] * 0.2))
     load.reset()
-    cpu, own, began = cpu_seconds(job["pid"]), time.process_time(), time.perf_counter()
+    cpu, own, began = cpu_of(job), time.process_time(), time.perf_counter()
     await wait_or_break(load, job["seconds"])
     wall = time.perf_counter() - began
     counted = {
-        "cpu": cpu_seconds(job["pid"]) - cpu,
+        "cpu": cpu_of(job) - cpu,
         "wall": wall,
         "client_busy": (time.process_time() - own) / wall,
         "requests": load.requests,

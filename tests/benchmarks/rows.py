@@ -16,6 +16,7 @@ from .figures import PER_EVENT, PER_REQUEST, Values, at_most, combine, figure, f
 from .processes import ROOT, Server, Unmeasured, environment, settled_bytes
 from .servers import our_host
 from .table import Line, against, measured
+from .workers import cancel_ms, children, events_per_second, unread
 
 WEB_FRAMEWORKS = ("fastapi", "starlette", "uvicorn")
 
@@ -100,6 +101,33 @@ def stream(bench: Bench) -> list[Line]:
             "stream", "one event per loop turn, 16 clients", unit, cpu["turns"], 1.4, "R (a turn each)", cpu[turns]
         ),
     ]
+
+
+def worker(bench: Bench) -> list[Line]:
+    """An agent in a worker process against the same agent in the host's; CPU is that of both processes."""
+    row, host, streams = "worker", bench.ours("placed", our_host.placed()), {"stream": True, "min_events": 200}
+    workers = () if isinstance(host, Unmeasured) else children(host.pid)
+    sides = {
+        "in-process": target(host, "/agents/echo/invoke"),
+        "worker": target(host, "/agents/echo-worker/invoke", workers=workers),
+        "events in-process": target(host, "/agents/ready/stream", **streams),
+        "events": target(host, "/agents/ready-worker/stream", **streams, workers=workers),
+    }
+    found = bench.compare(row, sides)
+    cpu = {name: read(rounds, PER_EVENT if "events" in name else PER_REQUEST) for name, rounds in found.items()}
+    added = combine(cpu["worker"], cpu["in-process"], lambda value, other: value - other)
+    (rate, cpus), cancelled, ahead = events_per_second(bench.cores), cancel_ms(20 * bench.starts), unread()
+    unit, of_both = "µs CPU per event", "CPU of host and worker"
+    return [
+        measured(row, "invoke in-process", "µs CPU", figure(cpu["in-process"])),
+        against(row, "invoke in a worker", "µs CPU", figure(cpu["worker"]), "≤ +60 µs", added, high=60.0, note=of_both),
+        measured(row, "200 ready events in-process, 16 clients", unit, figure(cpu["events in-process"])),
+        measured(row, "the same in a worker", unit, figure(cpu["events"]), note=of_both),
+        against(row, "events a second from a worker, a core for each side", "", figure(rate), "≥ 150,000", figure(rate),
+                low=150_000.0, high=float("inf"), note=cpus),
+        against(row, "cancel reaches the agent, p99", "ms", figure(cancelled), "≤ 10 ms", figure(cancelled), high=10.0),
+        against(row, "events unread when a reader stops", "", figure(ahead), "≤ 256", figure(ahead), high=256.0),
+    ]  # fmt: skip
 
 
 def first_event(bench: Bench) -> list[Line]:
@@ -295,6 +323,7 @@ ROWS: dict[str, Callable[[Bench], list[Line]]] = {
     "invoke": invoke,
     "durable": durable,
     "stream": stream,
+    "worker": worker,
     "first-event": first_event,
     "agents": agents,
     "idle-stream": idle_stream,

@@ -266,3 +266,71 @@ def test_a_forked_child_of_a_killed_host_holds_neither_its_store_nor_its_port(tm
                 assert restarted.stop() == 0
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+AS_ROOT = {"authorization": f"Bearer {KEY}"}
+
+
+def _states(served: Serving) -> dict[str, str]:
+    agents = httpx.get(f"{served.url}/health", headers=AS_ROOT).json()["agents"]
+    return {name: agent["state"] for name, agent in agents.items()}
+
+
+def test_sighup_has_agents_toml_read_again_and_a_broken_one_changes_nothing(tmp_path: Path):
+    with Serving("serve", cwd=_host(tmp_path), env={"AGENTHOST_API_KEY": KEY}) as served:
+        toml = (tmp_path / "agents.toml").read_text()
+        (tmp_path / "agents.toml").write_text(toml + '[agents.two]\nuse = "app.py:agent"\nload = "lazy"\n')
+        served.process.send_signal(signal.SIGHUP)
+        served.until(lambda: "reloaded (SIGHUP): added two" in served.err)
+        assert _states(served) == {"app": "ready", "two": "discovered"}
+        (tmp_path / "agents.toml").write_text(toml + "[agents.two]\nuze = 1\n")
+        served.process.send_signal(signal.SIGHUP)
+        served.until(lambda: "not reloaded (SIGHUP), nothing has changed: agents.toml:" in served.err)
+        assert _states(served) == {"app": "ready", "two": "discovered"}
+        assert served.stop() == 0
+
+
+def test_dev_ends_with_its_terminal(tmp_path: Path):
+    with Serving("dev", cwd=_host(tmp_path)) as served:
+        assert served.stop(signal.SIGHUP) == -signal.SIGHUP
+
+
+@pytest.mark.parametrize("command", ["dev", "serve"])
+def test_what_is_watched_is_reloaded_when_it_changes(tmp_path: Path, command: str):
+    with Serving(command, "--watch", cwd=_host(tmp_path), env={"AGENTHOST_API_KEY": KEY}) as served:
+        toml = (tmp_path / "agents.toml").read_text()
+        (tmp_path / "new.toml").write_text(toml + '[agents.two]\nuse = "app.py:agent"\n')
+        (tmp_path / "new.toml").rename(tmp_path / "agents.toml")
+        served.until(lambda: "reloaded (its files have changed): added two" in served.err)
+        assert served.stop() == 0
+
+
+def test_a_key_in_a_file_is_watched_too_and_is_scrubbed_from_what_is_logged_later(tmp_path: Path):
+    first, second = "first-0123456789abcdef", "second-0123456789abcdef"
+    _host(tmp_path, "async def agent(ctx):\n    ctx.log.warning('given %s', ctx.prompt)\n    yield 'x'\n")
+    key = '[[auth.keys]]\nid = "web"\nprincipal = "web"\nsecret = { file = "key" }\nagents = ["*"]\n'
+    (tmp_path / "agents.toml").write_text((tmp_path / "agents.toml").read_text() + key)
+    (tmp_path / "key").write_text(first)
+    with Serving("serve", "--watch", cwd=tmp_path) as served:
+
+        def status(secret: str) -> int:
+            headers = {"authorization": f"Bearer {secret}"}
+            return httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": secret}, headers=headers).status_code
+
+        assert (status(first), status(second)) == (200, 401)
+        (tmp_path / "key").write_text(second)
+        served.until(lambda: "keys changed: web" in served.err)
+        assert (status(first), status(second)) == (401, 200)
+        assert served.stop() == 0
+        assert served.err.count("given ***") == 2
+        assert first not in served.err
+        assert second not in served.err
+
+
+def test_dev_of_one_object_reloads_what_agents_toml_says_besides(tmp_path: Path):
+    _host(tmp_path)
+    with Serving("dev", "app.py:agent", "--watch", cwd=tmp_path) as served:
+        toml = (tmp_path / "agents.toml").read_text()
+        (tmp_path / "agents.toml").write_text(toml.replace("[store]", 'max_body = "1KiB"\n[store]'))
+        served.until(lambda: "reloaded (its files have changed): changed [server] max_body" in served.err)
+        assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "x" * 2000}).status_code == 413

@@ -10,9 +10,10 @@ from typing import Any
 import click
 import pytest
 
-from agenthost.agents import AgentEntry, AgentSource, AgentSpec
+from agenthost.agents import AgentSource, AgentSpec
 from agenthost.cli.summary import LISTED, counts, start_summary
 from agenthost.config import Config, load_config
+from agenthost.entries import AgentEntry
 from agenthost.errors import LoadError
 from agenthost.http.app import WebHost
 from agenthost.plugins import own_version

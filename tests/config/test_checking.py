@@ -6,17 +6,14 @@ import hashlib
 
 import pytest
 
-from agenthost.config.keys import NOT_YET
+from agenthost.config.keys import NOT_YET, known_keys
 
 KEY = "0123456789abcdef-key"
 OTHER = "another-key-of-20-bytes"
 GOOD_KEY = '[[auth.keys]]\nid = "web"\nprincipal = "p"\nsecret = { env = "K" }\nagents = ["*"]\n'
 LITERAL = 'a secret is written out here; use { env = "X" } or { file = "…" }'
 ANOTHER = "`agenthost keys new ID` makes another"
-AGENT_KEYS = (
-    "use, title, description, owner, enabled, required, protocols, settings, placement, timeout, load_timeout, "
-    "concurrency, queue, on_busy_thread, interrupt_ttl"
-)
+AGENT_KEYS = ", ".join(known_keys("agents"))
 
 
 @pytest.mark.parametrize(

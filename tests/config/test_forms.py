@@ -113,3 +113,8 @@ def test_a_form_inside_settings_that_does_not_resolve_is_told_with_its_whole_key
     assert project.problems("[agents.x.settings]\na = [\n{ b = { env = 'GONE' } }]\n") == [
         "agents.toml:3: [agents.x] settings.a.b: environment variable GONE is not set; set it, or give { env, default }"
     ]
+
+
+def test_the_files_that_values_came_from_are_known(project):
+    project.write("Echo", "title.txt")
+    assert {path.name for path in project.load("[agents.x]\ntitle = { file = 'title.txt' }").files} == {"title.txt"}

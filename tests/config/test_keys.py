@@ -22,7 +22,7 @@ def test_keys_that_are_not_built_yet_have_no_field():
 
 
 def test_the_sections_are_the_fields_of_the_configuration():
-    assert [*SECTIONS, "path", "base_dir"] == list(Config.model_fields)
+    assert [*SECTIONS, "path", "files", "base_dir"] == list(Config.model_fields)
 
 
 def test_defaults_take_what_is_not_one_agents_own():

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agenthost.agents import ProcessOptions
 from agenthost.config import Config, config_path, default_config, load_config
 from agenthost.config.keys import SECTIONS, known_keys
 from agenthost.config.loading import parse
@@ -169,6 +170,8 @@ required = true                    # /health/ready is red without it (default tr
 protocols = ["native", "openai"]   # default: all that are installed
 settings = { model = "gpt-5", api_key = { env = "BILLING_OPENAI_KEY" } }     # validated by the plugin's own Settings
 placement = "process"
+env = { OPENAI_API_KEY = { env = "BILLING_OPENAI_KEY" }, REGION = "eu", env = "test" }    # a worker's own variables
+process = { workers = 2, max_memory = "1GiB" }
 """
 ENVIRON = {"ACME_WEB_KEY": KEY, "BILLING_OPENAI_KEY": "sk-billing"}
 
@@ -194,6 +197,9 @@ def test_the_complete_example_loads(project):
     assert type(billing.settings["api_key"]) is str
     assert (billing.use, billing.protocols) == ("acme-billing:billing", ("native", "openai"))
     assert (billing.placement, billing.timeout) == ("process", 600.0)
+    assert billing.env == {"OPENAI_API_KEY": "sk-billing", "REGION": "eu", "env": "test"}
+    assert {type(value) for value in billing.env.values()} == {str}
+    assert billing.process == ProcessOptions(workers=2, max_memory=2**30)
 
 
 def test_an_empty_file_is_every_default(project):
@@ -218,14 +224,15 @@ def test_no_secret_is_in_the_text_of_a_configuration(project):
         assert "sk-billing" not in text
 
 
-def test_secrets_are_the_keys_and_the_settings_that_are_named_like_a_secret(project):
+def test_secrets_are_the_keys_the_settings_and_the_variables_that_are_named_like_a_secret(project):
     text = COMPLETE + (
+        '[agents.more.env]\nACME_TOKEN = { env = "TOKEN" }\nPLACE = { env = "MODEL" }\n'
         '[agents.more.settings]\nmodel = { env = "MODEL" }\ntokens = { alice = { file = "t" }, bob = "" }\n'
         'backup_keys = "no secret"\napi_keys = [{ env = "ACME_WEB_KEY" }, { env = "B" }]\nmax_tokens = "12"\n'
     )
     project.write("from-file\n", "t")
-    config = project.load(text, {**ENVIRON, "MODEL": "m", "B": "second-key"})
-    assert config.secrets() == {KEY, "sk-billing", "from-file", "second-key"}
+    config = project.load(text, {**ENVIRON, "MODEL": "m", "B": "second-key", "TOKEN": "of-worker"})
+    assert config.secrets() == {KEY, "sk-billing", "from-file", "second-key", "of-worker"}
 
 
 def test_a_configuration_cannot_be_changed(project):

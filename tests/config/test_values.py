@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agenthost.agents import ProcessOptions
 from agenthost.config import values
 
 DURATIONS = '; write "500ms", "30s", "10m", "1h30m", "7d" or a number of seconds'
@@ -230,3 +231,37 @@ def test_the_name_that_would_do_does(name):
     problem = values.agent_name_problem(name)
     if problem and (found := re.search(r"'([^']*)' would do$", problem)):
         assert values.agent_name_problem(found[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("x", "expected a table of strings, got a string"),
+        ({"A B": "x"}, "'A B' cannot name an environment variable"),
+        ({"1A": "x"}, "'1A' cannot name an environment variable"),
+        ({"PORT": 8000}, "PORT: expected a string, got an integer"),
+        ({"A": "\0"}, "A: an environment variable holds no NUL"),
+    ],
+)
+def test_variables_are_strings_under_names_that_a_variable_can_have(written, problem):
+    assert values.variables({"A_1": "", "b": values.Given.by("file 'x'", "y")}) == {"A_1": "", "b": "y"}
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
+        values.variables(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        (3, "expected a table, got an integer"),
+        ({"worker": 3}, "unknown key 'worker'; did you mean 'workers'?"),
+        ({"zonk": 3}, "unknown key 'zonk'; known here: workers, max_memory"),
+        ({"workers": 0}, "workers: expected a whole number from 1 to 64, which 0 is not"),
+        ({"workers": 65}, "workers: expected a whole number from 1 to 64, which 65 is not"),
+        ({"max_memory": "1 GB"}, f"max_memory: '1 GB' is not a size{SIZES}"),
+    ],
+)
+def test_what_a_process_may_be_told(written, problem):
+    given = values.process_options({"workers": 3, "max_memory": "1MiB"})
+    assert given == ProcessOptions(3, 2**20) == values.process_options(given)
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
+        values.process_options(written)

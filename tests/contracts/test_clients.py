@@ -244,6 +244,15 @@ def test_agents_are_those_that_the_caller_may_use(client: Any, connect: Connect)
 
 
 @both
+def test_a_plan_is_what_a_reload_would_change_and_for_operators(client: Any, connect: Connect):
+    plan = client.plan()
+    assert (plan["added"], plan["removed"], plan["changed"]) == ([], [], {})
+    assert "say" in plan["unchanged"]
+    with connect(client.url, secret("some")) as some, pytest.raises(CallFailed, match="may not operate this host"):
+        some.plan()
+
+
+@both
 def test_health_is_the_hosts_or_one_agents(client: Any, connect: Connect):
     assert client.health()["agents"]["say"]["status"] == "ok"
     assert client.health("say")["status"] == "ok"

@@ -10,10 +10,13 @@ from tests.house.tree import PACKAGE, ROOT, edges, modules
 
 BLOCKS = {
     "contracts: words everybody shares; standard library and pluggy only, no I/O": """
-        approvals errors events agents threads auth hookspecs
+        approvals errors event_encoding events agents entries threads auth hookspecs
     """,
     "loading: finding, loading and running agents, also in a worker process; standard library and pluggy only": """
-        adapters blame contained_tasks daemon_threads distributions forked_children frameworks importing lifespans
+        adapters blame contained_tasks daemon_threads discovery distributions forked_children frameworks importing
+        lifespans
+        placement placement.allowance placement.carrying placement.frames placement.in_process placement.worker
+        placement.worker_log placement.worker_run
         plugins registering settings
     """,
     "kernel: start-up and the run; no HTTP": """
@@ -22,10 +25,10 @@ BLOCKS = {
         store store.expiry store.hot store.inspection store.jobs store.lock store.messages store.migrations
         store.readers store.reads store.recorder store.records store.schema store.sqlite store.statements store.store
         store.upkeep store.writer
-        placement placement.in_process
-        admission api_keys calls checkups discovery emitting encoding ended_run endings finishing health host
-        keyed_runs left_runs outcome recording registry resuming retention run run_log runs schemas starting streaming
-        sweep telemetry watchdog
+        placement.crew placement.output placement.process placement.spawning placement.worker_link
+        admission api_keys calls checkups draining emitting encoding ended_run endings finishing health host
+        keyed_runs left_runs operating outcome planning recording registry reloading resuming retention run run_log runs
+        schemas starting streaming sweep telemetry watchdog watching
     """,
     "street: what a request passes, and the dialects that answer it": """
         protocols protocols.exchange protocols.native protocols.run_wire protocols.runs protocols.streaming_replies
@@ -35,11 +38,12 @@ BLOCKS = {
         http.server
     """,
     "people: the command line, a client, one agent by itself": """
-        agent_server __main__ testing
+        agent_server __main__
+        testing testing.contract_agents testing.hosts testing.placement_contract testing.stage
         client client.asking client.async_client client.connection client.exchanges client.failures client.following
         client.frames client.patience client.replies client.steps client.sync_client
         cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.doctor cli.env_files cli.findings
-        cli.installed cli.keys cli.langgraph_json cli.listing cli.process cli.questions cli.runs cli.serving
+        cli.installed cli.keys cli.langgraph_json cli.listing cli.plan cli.process cli.questions cli.runs cli.serving
         cli.summary cli.terminal cli.topics
     """,
 }

@@ -90,4 +90,88 @@ def test_a_host_whose_required_agent_failed_is_not_ready_and_does_not_say_why_in
 
 def test_the_hosts_openapi_lists_its_routes(hosted: Hosted) -> None:
     paths = ask(hosted.port, "GET", "/openapi.json", bearer("alice")).json["paths"]
-    assert set(paths) == {"/agents", "/health", "/health/live", "/health/ready", "/plugins", "/metrics"}
+    admin = {"/admin/plan", "/admin/reload", "/admin/agents/{name}/load", "/admin/agents/{name}/unload"}
+    assert set(paths) == {"/agents", "/health", "/health/live", "/health/ready", "/plugins", "/metrics", *admin}
+
+
+ROOT = key("root", more="admin = true")
+
+
+def test_an_operator_reloads_the_file_and_is_told_what_that_changed(tmp_path: Path) -> None:
+    root, web = bearer("root"), bearer("web")
+    with Hosted(agents_toml(tmp_path, ROOT + key("web") + actors("say", "pieces"))) as host:
+        agents_toml(tmp_path, ROOT + key("new") + actors("say", "mirror"), server='max_body = "1KiB"\nport = 7\n')
+        plan = {
+            "added": ["mirror"],
+            "removed": ["pieces"],
+            "changed": {},
+            "unchanged": ["say"],
+            "keys": {"added": ["new"], "removed": ["web"]},
+            "settings": ["[server] max_body"],
+            "needs_restart": ["[server] port"],
+        }
+        assert ask(host.port, "GET", "/admin/plan", root).json == plan
+        assert ask(host.port, "GET", "/agents", web).status == 200
+        report = ask(host.port, "POST", "/admin/reload", root).json
+        assert {key: value for key, value in report.items() if key != "at"} == {
+            "by": "'root'",
+            "applied": True,
+            **plan,
+        }
+        assert ask(host.port, "GET", "/health", root).json["reload"] == report
+        assert ask(host.port, "GET", "/agents", web).status == 401
+        assert ask(host.port, "GET", "/agents", bearer("new")).status == 200
+        assert ask(host.port, "POST", "/agents/pieces/invoke", root, {"input": ["x"]}).status == 404
+        assert ask(host.port, "POST", "/agents/mirror/invoke", root, {"prompt": "x"}).status == 200
+        assert ask(host.port, "POST", "/agents/say/invoke", root, {"prompt": "x" * 2000}).status == 413
+
+
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -> None:
+    root = bearer("root")
+    with Hosted(agents_toml(tmp_path, ROOT + actors("say"))) as host:
+        agents_toml(tmp_path, ROOT + actors("say").replace("use", "usw"))
+        for method, path in (("GET", "/admin/plan"), ("POST", "/admin/reload")):
+            refused = ask(host.port, method, path, root)
+            assert (refused.status, refused.json["code"]) == (422, "reload_failed")
+            assert "unknown key 'usw'; did you mean 'use'?" in refused.json["detail"]
+        assert ask(host.port, "POST", "/agents/say/invoke", root, {"prompt": "x"}).status == 200
+
+
+def test_titles_descriptions_and_protocols_change_where_they_are_shown(tmp_path: Path) -> None:
+    root = bearer("root")
+    with Hosted(agents_toml(tmp_path, ROOT + actors("say"))) as host:
+        assert ask(host.port, "GET", "/agents/say/openapi.json", root).json["info"]["title"] == "say"
+        agents_toml(tmp_path, ROOT + actors("say", more='title = "Parrot"\nconcurrency = 3\n'))
+        assert ask(host.port, "POST", "/admin/reload", root).json["changed"] == {"say": ["title", "concurrency"]}
+        assert ask(host.port, "GET", "/agents/say/openapi.json", root).json["info"]["title"] == "Parrot"
+        assert ask(host.port, "GET", "/agents/say/", root).json["limits"]["concurrency"] == 3
+        agents_toml(tmp_path, ROOT + actors("say", more="protocols = []\n"))
+        ask(host.port, "POST", "/admin/reload", root)
+        assert ask(host.port, "POST", "/agents/say/invoke", root, {"prompt": "x"}).status == 404
+
+
+def test_an_operator_unloads_and_loads_an_agent(tmp_path: Path) -> None:
+    root, alice = bearer("root"), bearer("alice")
+    with Hosted(agents_toml(tmp_path, ROOT + key("alice") + actors("say"))) as host:
+        gone = ask(host.port, "POST", "/admin/agents/say/unload", root)
+        assert (gone.status, gone.json["state"], gone.json["cut_off"]) == (200, "unloaded", 0)
+        assert gone.json["reason"] == "unloaded by 'root'"
+        refused = ask(host.port, "POST", "/agents/say/invoke", alice, {"prompt": "x"})
+        assert (refused.status, refused.json["detail"]) == (503, "agent 'say' is unloaded")
+        assert refused["retry-after"]
+        assert ask(host.port, "GET", "/health/ready").status == 503
+        assert ask(host.port, "GET", "/agents/say/health", alice).json == {"status": "unloaded"}
+        back = ask(host.port, "POST", "/admin/agents/say/load", root)
+        assert (back.status, back.json["state"]) == (200, "ready")
+        assert ask(host.port, "POST", "/agents/say/invoke", alice, {"prompt": "x"}).status == 200
+        for path in ("load", "unload"):
+            assert ask(host.port, "POST", f"/admin/agents/say/{path}", alice).status == 403
+            assert ask(host.port, "POST", f"/admin/agents/nobody/{path}", root).status == 404
+
+
+def test_an_agent_that_does_not_load_is_answered_with_the_reason(tmp_path: Path) -> None:
+    missing = '[agents.gone]\nuse = "no_such_module:agent"\n'
+    with Hosted(agents_toml(tmp_path, ROOT + missing)) as host:
+        reply = ask(host.port, "POST", "/admin/agents/gone/load", bearer("root"))
+        assert (reply.status, reply.json["state"]) == (503, "failed")
+        assert "no_such_module" in reply.json["reason"]

@@ -264,3 +264,29 @@ def test_the_addresses_no_dialect_may_take_are_all_that_the_host_answers(hosted:
     for scope, document in (("agent", "/agents/say/openapi.json"), ("host", "/openapi.json")):
         paths = ask(hosted.port, "GET", document, ROOT).json["paths"]
         assert {*first(paths), "/docs", "/openapi.json"} == set(OWN_ADDRESSES[scope])
+
+
+def test_the_first_request_for_a_lazy_agent_loads_it_and_what_asks_about_it_does_not(tmp_path: Path) -> None:
+    lazy = actors("say", more='load = "lazy"')
+    with Hosted(agents_toml(tmp_path, key("root", more="admin = true") + lazy)) as host:
+        for path in ("/agents/say/health", "/agents/say", "/agents/say/threads", "/agents/say/runs", "/health/ready"):
+            assert ask(host.port, "GET", path, ROOT).status == 200
+        assert ask(host.port, "GET", "/agents/say/health", ROOT).json["state"] == "discovered"
+        assert ask(host.port, "POST", "/agents/say/invoke", ROOT, {"prompt": "x"}).json["message"] == "x"
+        assert ask(host.port, "GET", "/agents/say/health", ROOT).json["state"] == "ready"
+
+
+def test_a_lazy_agent_that_may_keep_its_threads_itself_is_loaded_to_be_asked_for_one(tmp_path: Path) -> None:
+    lazy = actors("Keeper", more='load = "lazy"')
+    with Hosted(agents_toml(tmp_path, key("root", more="admin = true") + lazy)) as host:
+        assert ask(host.port, "GET", "/agents/keeper/threads/t", ROOT).status in {200, 404}
+        assert host.host.entries["keeper"].state == "ready"
+
+
+def test_a_lazy_agent_that_does_not_load_is_answered_with_503_and_when_to_come_again(tmp_path: Path) -> None:
+    gone = '[agents.gone]\nuse = "no_such_module:agent"\nload = "lazy"\n'
+    with Hosted(agents_toml(tmp_path, key("root", more="admin = true") + gone)) as host:
+        refused = ask(host.port, "POST", "/agents/gone/invoke", ROOT, {"prompt": "x"})
+        assert (refused.status, refused.json["detail"]) == (503, "agent 'gone' is failed")
+        assert refused["retry-after"]
+        assert ask(host.port, "GET", "/health/ready").status == 503

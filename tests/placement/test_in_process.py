@@ -10,6 +10,7 @@ import pytest
 
 from agenthost.agents import RunContext
 from agenthost.auth import Principal
+from agenthost.encoding import encode_event
 from agenthost.errors import AgentError, AgentUnavailable, BadEvent, LoadError, RunError
 from agenthost.events import Entry, Result
 from agenthost.importing import Importer
@@ -41,7 +42,7 @@ class Log:
 
 
 async def opened(agent: Any, **fields: Any) -> Any:
-    return await within(InProcess(Importer(), list).open(served(agent, **fields)))
+    return await within(InProcess(Importer(), list, encode_event).open(served(agent, **fields)))
 
 
 async def run(agent: Any, log: Log, **fields: Any) -> None:

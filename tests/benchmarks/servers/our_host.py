@@ -36,12 +36,25 @@ def many(number: int) -> dict[str, str]:
     return {f"a{index:04}": "echo" for index in range(number)}
 
 
+def placed() -> dict[str, str]:
+    """The agents that are compared by where they run: in the host's process, and in a worker."""
+    return {"echo": "echo", "ready": "ready", "echo-worker": "echo@process", "ready-worker": "ready@process"}
+
+
 def write_config(folder: Path, agents: Mapping[str, str]) -> Path:
-    """Write an agents.toml that serves `agents` (name → attribute of agents.py) with a store beside it."""
-    tables = [f"\n[agents.{name}]\nuse = {json.dumps(f'{AGENTS}:{attribute}')}\n" for name, attribute in agents.items()]
+    """Write an agents.toml that serves `agents` with a store beside it.
+
+    They are name → attribute of agents.py, or `attribute@placement`.
+    """
+    tables = [_table(name, *found.split("@")) for name, found in agents.items()]
     path = folder / "agents.toml"
     path.write_text(HEAD.format(store=folder / "agenthost.db") + "".join(tables))
     return path
+
+
+def _table(name: str, attribute: str, placement: str = "in-process") -> str:
+    where = json.dumps(f"{AGENTS}:{attribute}")
+    return f'\n[agents.{name}]\nuse = {where}\nplacement = "{placement}"\n'
 
 
 def command(config: Path, port: int, *, access_log: bool = False) -> list[str]:
