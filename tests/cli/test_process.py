@@ -291,8 +291,12 @@ def test_sighup_has_agents_toml_read_again_and_a_broken_one_changes_nothing(tmp_
 
 
 def test_dev_ends_with_its_terminal(tmp_path: Path):
-    with Serving("dev", cwd=_host(tmp_path)) as served:
-        assert served.stop(signal.SIGHUP) == -signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` ignores it, and a child inherits that
+    try:
+        with Serving("dev", cwd=_host(tmp_path)) as served:
+            assert served.stop(signal.SIGHUP) == -signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("command", ["dev", "serve"])
