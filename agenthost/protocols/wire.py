@@ -225,9 +225,10 @@ class Problem(Wire):
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How a route's OpenAPI says that it may answer with a problem, under each of these statuses."""
+    """How a route's OpenAPI says that it may answer with a problem: under these statuses, or 414 as any may."""
     body = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": Problem.__doc__, "model": Problem, "content": body} for status in statuses}
+    problem = {"description": Problem.__doc__, "model": Problem, "content": body}
+    return dict.fromkeys(sorted({*statuses, 414}), problem)
 
 
 class ThreadMessage(Wire):
