@@ -298,6 +298,23 @@ class ProcessOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentSpec:
+    """Packages of an agent's own: exactly one of `requirements`, `lock` and `venv` is set.
+
+    `requirements` are installed with what they need, `lock` is a file of which exactly that is installed, `venv` an
+    environment that somebody else made; both are absolute paths. Relative paths in requirements count from `folder`,
+    that of agents.toml. `name` is made from all that the environment is made of, so that it differs where the text of
+    a lock file does; empty where that could not be read, and for a `venv`.
+    """
+
+    folder: str
+    requirements: tuple[str, ...] = ()
+    lock: str | None = None
+    venv: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSpec:
     """An agent that was asked for: its place in agents.toml, resolved. Times are in seconds; `env` is for workers."""
 
@@ -313,6 +330,7 @@ class AgentSpec:
     placement: str = "in-process"
     env: Mapping[str, str] = field(default_factory=dict)
     process: ProcessOptions = ProcessOptions()
+    environment: EnvironmentSpec | None = None
     timeout: float = 600.0
     load_timeout: float = 30.0
     concurrency: int = 256

@@ -85,7 +85,7 @@ def _note(entry: AgentEntry, problem: str) -> None:
     """Be told how an agent is: nothing, or what ails it. Logged where it is news."""
     before = entry.ailments.get(AILMENT)
     if problem:
-        ailment = HostError(f"agent '{entry.name}' ({entry.spec.source.label}) is not well: {problem}")
+        ailment = HostError(f"agent '{entry.name}' ({entry.source.label}) is not well: {problem}")
         if before is None or before.message != ailment.message:
             log.warning("%s", ailment.message, extra={"agent": entry.name})
         entry.ail(AILMENT, ailment)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agenthost.agents import AgentInfo, AgentRef, AgentSpec
+from agenthost.agents import AgentInfo, AgentRef, AgentSource, AgentSpec
 from agenthost.errors import AgentNotReady, HostError
 
 NOT_READY = 1.0
@@ -58,6 +58,12 @@ class AgentEntry:
     def name(self) -> str:
         """The name in agents.toml, which is the name in every address."""
         return self.spec.name
+
+    @property
+    def source(self) -> AgentSource:
+        """Where its code comes from: what was found where it runs, which may be an environment of its own."""
+        found: AgentSource | None = getattr(self.ref, "source", None)
+        return found or self.spec.source
 
     @property
     def newest(self) -> AgentEntry:

@@ -192,7 +192,7 @@ class Finisher:
         log.error(
             "run failed: agent '%s' (%s): %s: %s",
             run.entry.name,
-            run.entry.spec.source.label,
+            run.entry.source.label,
             error.code,
             error.message,
             extra={"agent": run.entry.name, "run_id": run.id, "correlation_id": error.correlation_id},

@@ -25,9 +25,9 @@ def agent_report(entry: AgentEntry) -> dict[str, Any]:
         "reason": reason.message if reason else None,
         "hint": reason.hint if reason else None,
         "stack": reason.traceback if reason and entry.state == "degraded" else None,
-        "distribution": spec.source.distribution,
-        "version": spec.source.version,
-        "use": spec.source.use,
+        "distribution": entry.source.distribution,
+        "version": entry.source.version,
+        "use": entry.source.use,
         "owner": spec.owner or None,
         "required": spec.required,
         "load": spec.load if spec.load == "lazy" else None,
@@ -44,8 +44,8 @@ def version_report(entry: AgentEntry) -> dict[str, Any]:
     """What an operator may know of a version of an agent that is no longer listed, and still has runs."""
     return {
         "agent": entry.name,
-        "version": entry.spec.source.version,
-        "use": entry.spec.source.use,
+        "version": entry.source.version,
+        "use": entry.source.use,
         "since": entry.since,
         "reason": entry.reason.message if entry.reason else None,
         "runs": entry.busy,

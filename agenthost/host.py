@@ -20,6 +20,7 @@ from agenthost.contained_tasks import contain_tasks
 from agenthost.discovery import discover
 from agenthost.encoding import encode_event
 from agenthost.entries import AgentEntry
+from agenthost.environments import Environments
 from agenthost.errors import AgentNotReady, AuthError, ConfigError, Forbidden, HostError, NotFound
 from agenthost.health import agent_report, not_ready, version_report
 from agenthost.hookspecs import Adapter, Dialect, RegisterAuthenticator, RegisterPlacement, hookimpl
@@ -27,7 +28,7 @@ from agenthost.importing import Importer
 from agenthost.left_runs import LeftRuns
 from agenthost.lifespans import LifespanTask
 from agenthost.placement.in_process import InProcess
-from agenthost.placement.process import ProcessPlacement
+from agenthost.placement.process import Interpreter, ProcessPlacement
 from agenthost.plugins import ALL_HOOKS, Plugin, Plugins
 from agenthost.registry import Registry
 from agenthost.retention import keep_tidy
@@ -53,9 +54,10 @@ T = TypeVar("T")
 class Builtins:
     """The host's own authenticator and placements, registered through the same door as everybody's."""
 
-    def __init__(self, importer: Importer, adapters: Callable[[], Sequence[Adapter]]) -> None:
+    def __init__(self, importer: Importer, adapters: Callable[[], Sequence[Adapter]], interpreter: Interpreter) -> None:
         self._importer = importer
         self._adapters = adapters
+        self._interpreter = interpreter
 
     @hookimpl
     def register_authenticators(self, register: RegisterAuthenticator, config: Config) -> None:
@@ -66,7 +68,7 @@ class Builtins:
     def register_placements(self, register: RegisterPlacement, config: Config) -> None:
         """Register `in-process` and `process`."""
         register("in-process", InProcess(self._importer, self._adapters, encode_event))
-        register("process", ProcessPlacement(config.base_dir, config.plugins.block))
+        register("process", ProcessPlacement(config.base_dir, config.plugins.block, self._interpreter))
 
 
 def store_url(config: Config) -> str:
@@ -100,10 +102,11 @@ class Host:
         self.importer = Importer()
         self.metrics = RunMetrics()
         self.authenticators: tuple[Authenticator, ...] = ()
-        self.registry = Registry(self._placements, self._dialect_names, self._agent_is_ready)
+        self.environments = Environments()
+        self.registry = Registry(self._placements, self._dialect_names, self.environments.prepare, self._agent_is_ready)
         self.store: Store
         self.runs: Runs
-        self._builtins = (Builtins(self.importer, self._adapters), *builtins)
+        self._builtins = (Builtins(self.importer, self._adapters, self.environments.interpreter), *builtins)
         self._specs = specs
         self._hooks = hooks
         self._authenticating = authenticating
@@ -312,6 +315,7 @@ class Host:
             task.cancel()
             await asyncio.wait((task,), timeout=CLOSE_GRACE)
         await self.registry.close(CLOSE_GRACE)
+        self.environments.close()
         for lifespan in reversed(self._lifespans):
             failure = await lifespan.leave(CLOSE_GRACE)
             if failure is not None:

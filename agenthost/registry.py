@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -53,6 +53,7 @@ class Registry:
         self,
         placements: Callable[[], Mapping[str, Placement]],
         dialects: Callable[[], Collection[str]],
+        prepare: Callable[[AgentEntry], Awaitable[None]],
         on_ready: Callable[[AgentEntry], None] = lambda _entry: None,
     ) -> None:
         self.entries: dict[str, AgentEntry] = {}
@@ -60,6 +61,7 @@ class Registry:
         self._on_ready = on_ready
         self._placements = placements
         self._dialects = dialects
+        self._prepare = prepare
         self._loads: dict[AgentEntry, _Load] = {}
         self._building = 0
         self._start_is_over = False
@@ -202,14 +204,16 @@ class Registry:
 
     async def _try(self, entry: AgentEntry) -> HostError | None:
         spec = entry.spec
-        limit = asyncio.timeout(self.outer_limit(spec))
+        limit = None
         try:
-            async with limit:
-                ref = await self._placement(spec).open(spec)
+            placement = self._placement(spec)
+            await self._prepare(entry)  # an environment that is to be made first takes its own time
+            async with asyncio.timeout(self.outer_limit(spec)) as limit:
+                ref = await placement.open(spec)
         except HostError as problem:
             return problem
         except BaseException as raised:  # a placement is a plugin: its fault, whatever it is, is this agent's state
-            if limit.expired():
+            if limit is not None and limit.expired():
                 return self._blamed(spec, f"took longer than its load_timeout of {spec.load_timeout:g} s to load")
             if isinstance(raised, asyncio.CancelledError) and self._cancelled():
                 raise

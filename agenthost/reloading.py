@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Sequence
 from agenthost.agents import AgentSpec
 from agenthost.auth import Authenticator
 from agenthost.config import Config
-from agenthost.discovery import discover, installed
+from agenthost.discovery import discover
 from agenthost.entries import AgentEntry
 from agenthost.errors import AgentUnavailable, HostError, RequestError
+from agenthost.finding import installed
 from agenthost.host import CLOSE_GRACE, Host
 from agenthost.planning import Plan, plan_of
 
@@ -43,6 +44,7 @@ async def planned(host: Host, read: Callable[[], Config]) -> Plan:
 async def carried_out(host: Host, plan: Plan, admit: Admit) -> None:
     """Do what is planned. Raises `ReloadFailed`, and nothing has changed, where any part of it cannot be done."""
     built: list[AgentEntry] = []
+    host.environments.keep_only(entry.spec for entry in (*host.entries.values(), *host.registry.draining.entries))
     try:
         authenticators = await asyncio.to_thread(host.authenticators_of, plan.config)  # which may wait for a plugin
         let_in = admit(plan.config, authenticators)

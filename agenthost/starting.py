@@ -20,7 +20,7 @@ def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> Ne
     return NewRun(
         run_id=run.id,
         agent=entry.name,
-        agent_version=entry.spec.source.version,
+        agent_version=entry.source.version,
         principal=run.principal.id,
         thread_id=run.thread.thread_id if run.thread else None,
         input=_stored_input(run),

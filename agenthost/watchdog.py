@@ -181,7 +181,7 @@ class Watchdog(Collector):
                 entry = self._by_code(frame)
         if entry is None:
             return "the host, or a plugin,", None, None
-        return f"agent '{entry.name}' ({entry.spec.source.label})", entry, run_id
+        return f"agent '{entry.name}' ({entry.source.label})", entry, run_id
 
     def _by_code(self, frame: FrameType | None) -> AgentEntry | None:
         """The one agent whose module is on the stack: a callback of the loop does not tell whose it is."""

@@ -13,7 +13,7 @@ import pytest
 
 from agenthost.agents import AgentSpec
 from agenthost.config import Config
-from agenthost.discovery import discover, installed
+from agenthost.discovery import discover
 from agenthost.errors import LoadError
 from agenthost.importing import Importer
 from agenthost.plugins import Plugins
@@ -361,16 +361,56 @@ def test_serve_all_names_a_collision(site: Site) -> None:
     assert problem(found).message == "two distributions claim agent 'acme-search': acme-a 1.0, acme-b 1.0"
 
 
-def test_what_is_installed_is_listed_without_being_imported(site: Site) -> None:
-    site.install("acme-echo", "2.1", agents={"acme-echo": "acme_echo:agent"}, modules={"acme_echo": "raise SystemExit"})
-    site.install("acme-bad", agents={"Acme Bad": "m:agent"})
-    site.install("acme-blocked", agents={"acme-blocked": "m:agent"})
-    listed = {agent.name: agent for agent in installed(["ACME_blocked"]) if "acme" in agent.distribution}
-    echo = listed["acme-echo"]
-    assert (echo.distribution, echo.version, echo.value) == ("acme-echo", "2.1", "acme_echo:agent")
-    assert (echo.summary, echo.problem) == ("acme-echo for tests", None)
-    assert str(listed["Acme Bad"].problem).startswith(
-        "agent 'Acme Bad' (acme-bad 1.0) cannot be served: an agent's name"
+def test_an_agent_with_an_environment_is_not_looked_for_here_and_runs_in_a_process(site: Site) -> None:
+    asked = {"environment": {"requirements": ["acme-billing==2.1"]}}
+    found = specs(
+        site, {"billing": asked, "eu": {"use": "acme-billing:billing", **asked}, "moon": {"placement": "moon", **asked}}
     )
-    blocked = "agent 'acme-blocked' (acme-blocked 1.0) cannot be served: its distribution is blocked"
-    assert str(listed["acme-blocked"].problem) == blocked
+    billing = found["billing"]
+    assert billing.problem is None
+    assert (billing.source.use, billing.source.label, billing.placement) == ("billing", "billing", "process")
+    assert billing.environment is not None
+    assert (billing.environment.requirements, billing.environment.folder) == (("acme-billing==2.1",), str(site.folder))
+    assert billing.environment == found["eu"].environment
+    assert (found["eu"].source.use, found["moon"].placement) == ("acme-billing:billing", "moon")
+    error = load_error(billing)
+    assert error.message == (
+        "agent 'billing' (billing) has an environment of its own and cannot be loaded into the host"
+    )
+    assert error.hint == 'placement = "process" under [agents.billing]'
+
+
+def test_paths_of_an_environment_count_from_agents_toml(site: Site) -> None:
+    site.folder.mkdir(exist_ok=True)
+    found = specs(
+        site,
+        {
+            "lock": {"environment": {"lock": "locks/../a.lock"}},
+            "venv": {"environment": {"venv": "envs/a"}},
+            "absolute": {"environment": {"venv": "/envs/a"}},
+        },
+    )
+    environments = {name: one.environment for name, one in found.items()}
+    assert environments["lock"].lock == f"{site.folder}/a.lock"
+    assert environments["venv"].venv == f"{site.folder}/envs/a"
+    assert environments["absolute"].venv == "/envs/a"
+
+
+def test_a_lock_file_that_changed_is_another_agent_asked_for_and_one_that_is_gone_is_found_out_later(
+    site: Site,
+) -> None:
+    asked = {"billing": {"environment": {"lock": "billing.lock"}}}
+    gone = specs(site, asked)["billing"]
+    (site.folder / "billing.lock").write_text("six==1.16.0\n")
+    before, same = specs(site, asked)["billing"], specs(site, asked)["billing"]
+    (site.folder / "billing.lock").write_text("six==1.17.0\n")
+    after = specs(site, asked)["billing"]
+    assert (gone.problem, gone.environment.name) == (None, "")
+    assert before.environment == same.environment != after.environment
+
+
+def test_an_installed_agent_of_that_name_does_not_count_where_there_is_an_environment(site: Site) -> None:
+    site.install("acme-a", agents={"search": "m:agent"})
+    site.install("acme-b", agents={"search": "m:agent"})
+    found = specs(site, {"search": {"environment": {"requirements": ["acme-c"]}}}, server={"serve": "all"})
+    assert (found["search"].problem, found["search"].source.distribution) == (None, None)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -16,12 +17,15 @@ from agenthost import registry
 from agenthost.adapters import _SHAPES
 from agenthost.agents import AgentInfo, AgentSource, AgentSpec, RunContext
 from agenthost.encoding import encode_event
+from agenthost.environments import home
 from agenthost.errors import AgentCrashed, AgentNotReady, HostError, LoadError
 from agenthost.hookspecs import hookimpl
 from agenthost.importing import Importer
 from agenthost.placement.in_process import InProcess
 from agenthost.registry import RETRIES
 from tests.agents_for_tests import hosting, kinds, served, speaks, started, told, until, within
+from tests.packages import SlowProject
+from tests.packages import specified as specified_there
 
 
 def specified(load: Callable[[], Any], name: str = "agent", **fields: Any) -> AgentSpec:
@@ -195,6 +199,37 @@ def test_a_placement_that_keeps_no_time_limit_is_given_up(monkeypatch: pytest.Mo
 
     found = reason(specified(lambda: speaks, placement="moon", load_timeout=0.1), builtins=(Endless(),))
     assert found.message == WHO + "took longer than its load_timeout of 0.1 s to load"
+
+
+def test_making_an_environment_takes_no_time_from_load_timeout_and_is_told_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "TURN", 0.0)
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    slow = SlowProject(tmp_path / "slow")
+
+    async def main() -> None:
+        placed = Placed()
+        async with hosting(builtins=(placed,)) as host:
+            entry = host.registry.put(specified_there(tmp_path, "./slow", placement="moon", load_timeout=0.01))
+            await until(slow.builds)
+            assert (entry.state, placed.opened) == ("loading", [])
+            assert entry.reason is not None
+            assert entry.reason.message.startswith("is making its environment slow-")
+            slow.let_go()
+            await until(lambda: entry.state != "loading")
+            assert (entry.state, entry.reason, placed.opened) == ("ready", None, ["agent"])
+            assert list(home(tmp_path, {}).glob("slow-*/made.json"))
+
+    asyncio.run(main())
+
+
+def test_an_agent_whose_environment_cannot_be_made_is_failed_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    found = reason(specified_there(tmp_path, "acme-none==1", placement="moon"), builtins=(Placed(),))
+    assert found.message.startswith("agent 'agent' (acme-none==1) failed to load: its environment cannot be made: uv: ")
 
 
 UNTELLABLE: list[tuple[Any, str]] = [

@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": ("serving:serve", "Serve for real; never without authentication."),
     "add": ("add:add", "Write an agent into agents.toml."),
     "list": ("listing:list_agents", "Show the agents that are installed, and which are served."),
+    "env": ("environments:env", "Make, show and remove agents' own environments."),
     "check": ("check:check", "Find everything that is wrong before it is served."),
     "call": ("call:call", "Run an agent of a running host, and print what it says."),
     "chat": ("chat:chat", "Talk with an agent of a running host."),

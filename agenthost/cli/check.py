@@ -14,10 +14,11 @@ import click
 
 from agenthost.cli.calling import of_a_host, with_client
 from agenthost.cli.plan import show_plan
-from agenthost.cli.terminal import complain, say
+from agenthost.cli.terminal import complain, murmur, say
 from agenthost.config import config_path, load_config
 from agenthost.config.loading import shown_path
 from agenthost.discovery import discover
+from agenthost.environments import BUILD_LIMIT
 from agenthost.errors import ConfigError, HostError, StartError
 from agenthost.host import CLOSE_GRACE, store_url
 from agenthost.http.app import WebHost
@@ -101,13 +102,16 @@ def _load_plugins(host: WebHost) -> list[HostError]:
 async def _load_agents(host: WebHost) -> int:
     """Load every agent once and close it again; returns how many loaded. The others' entries say why not."""
     specs = discover(host.config, host.plugins)
+    host.environments.announce = lambda agent, what: murmur(f"{agent}: {what}")
     host.registry.start(specs)
     for entry in host.entries.values():
         if entry.state == "discovered":  # it would wait for a request
             host.registry.load(entry)
-    await host.registry.settled(1.0 + max(map(host.registry.outer_limit, specs), default=0.0))
+    making = BUILD_LIMIT if any(spec.environment for spec in specs) else 0.0
+    await host.registry.settled(1.0 + making + max(map(host.registry.outer_limit, specs), default=0.0))
     loaded = sum(entry.serving for entry in host.entries.values())
     await host.registry.close(CLOSE_GRACE)
+    host.environments.close()
     return loaded
 
 

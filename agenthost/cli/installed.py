@@ -8,8 +8,8 @@ from pathlib import Path
 
 from agenthost.blame import did_you_mean
 from agenthost.config import Config, config_path, default_config, load_config
-from agenthost.discovery import InstalledAgent, installed
 from agenthost.errors import ConfigError
+from agenthost.finding import InstalledAgent, installed
 from agenthost.importing import Importer
 from agenthost.plugins import Plugins
 

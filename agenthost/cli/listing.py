@@ -14,9 +14,11 @@ from rich.table import Table
 from agenthost.agents import AgentSpec
 from agenthost.cli.installed import agent_plugins, config_or_default, label, on_offer, what_to_add
 from agenthost.cli.terminal import complain, harmless, say
-from agenthost.discovery import InstalledAgent, discover
+from agenthost.discovery import discover
 from agenthost.distributions import normalise
+from agenthost.environments import told
 from agenthost.errors import StartError
+from agenthost.finding import InstalledAgent
 from agenthost.http.app import WebHost
 
 WIDEST = 1000
@@ -47,7 +49,7 @@ def list_agents(config_file: Path | None) -> None:
     offers, specs = on_offer(plugins), discover(config, plugins)
     origins = {_origin(offer) for offer in offers}
     rows = [(offer.name, label(offer), _served_as(offer, specs), offer.summary) for offer in offers]
-    rows += [(spec.name, spec.source.label, _status(spec), "") for spec in specs if _source(spec) not in origins]
+    rows += [(spec.name, _from(spec), _status(spec), "") for spec in specs if _source(spec) not in origins]
     if rows:
         show_table(("agent", "from", "served as", "what it is"), rows)
     problems = [one.error for one in plugins.problems]
@@ -61,6 +63,11 @@ def list_agents(config_file: Path | None) -> None:
 
 def _origin(agent: InstalledAgent) -> tuple[str, str]:
     return normalise(agent.distribution), agent.name
+
+
+def _from(spec: AgentSpec) -> str:
+    """Where an agent comes from that nothing installed here offers."""
+    return spec.source.label if spec.environment is None else f"its own environment: {told(spec.environment)}"
 
 
 def _source(spec: AgentSpec) -> tuple[str, str]:

@@ -4,18 +4,20 @@ from agenthost.config.keys import (
     AgentConfig,
     AuthConfig,
     Config,
+    EnvironmentConfig,
     KeyConfig,
     PluginsConfig,
     ServerConfig,
     StoreConfig,
 )
-from agenthost.config.loading import config_path, default_config, load_config
+from agenthost.config.loading import config_path, default_config, load_config, load_environments
 from agenthost.config.reference import reference
 
 __all__ = [
     "AgentConfig",
     "AuthConfig",
     "Config",
+    "EnvironmentConfig",
     "KeyConfig",
     "PluginsConfig",
     "ServerConfig",
@@ -23,5 +25,6 @@ __all__ = [
     "config_path",
     "default_config",
     "load_config",
+    "load_environments",
     "reference",
 ]

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from agenthost.config.forms import Forms
 from agenthost.config.keys import (
-    NOT_YET,
     ONE_AGENTS_OWN,
     SECTIONS,
     AgentConfig,
@@ -110,7 +109,11 @@ class Checker:
                 continue
             if problem := agent_name_problem(name):
                 self.problems.add(keys, f"[agents.{key_text(name)}] {problem}")
-            ready = {**inherited, **self._usable(table, keys)}
+            own = self._usable(table, keys)
+            ready = {**inherited, **own}
+            if "environment" in ready and own.get("placement") == "in-process":
+                told = f"{place(keys)} placement: an agent with an environment cannot run in-process; remove the line"
+                self.problems.add((*keys, "placement"), told)
             if model := self._model(AgentConfig, ready, keys, given=table)[0]:
                 agents[name] = model
         return agents
@@ -174,13 +177,8 @@ class Checker:
                 self.problems.add(("auth", "keys", found[1], "secret"), told)
 
     def _usable(self, raw: dict[str, Any], keys: Keys) -> dict[str, Any]:
-        """Return `raw`, value forms resolved, without unbuilt keys, literal secrets, and forms that do not resolve."""
-        unbuilt = NOT_YET.get("agents" if keys[0] == "defaults" else str(keys[0]), ())
-        for name in unbuilt:
-            if name in raw:
-                told = f"{place(keys)} {quoted_key(name)} is not supported yet; remove the line"
-                self.problems.add((*keys, name), told)
-        left_out = {*unbuilt, *(where[len(keys)] for where in self._literals(raw, keys))}
+        """Return `raw`, value forms resolved, without literal secrets, and forms that do not resolve."""
+        left_out = {where[len(keys)] for where in self._literals(raw, keys)}
         usable = {name: value for name, value in raw.items() if name not in left_out}
         return self.forms.table(usable, keys, tables=("settings", "env"))
 
@@ -211,9 +209,10 @@ class Checker:
             name, *inner = detail["loc"]
             where: Keys = (*keys, *(("secret", name) if name == "sha256" else (name,)), *inner)
             if detail["type"] == "extra_forbidden":
-                self.problems.add(
-                    where, f"{place(keys)} unknown key {quoted_key(str(name))}; {_meant(str(name), keys)}"
-                )
+                wrong = str(where[-1])
+                meant = _meant(wrong, keys, str(name) if inner else None)
+                table = place(where[:-1]) + (":" if inner else "")
+                self.problems.add(where, f"{table} unknown key {quoted_key(wrong)}; {meant}")
             elif detail["type"] != "missing":
                 told = detail.get("ctx", {}).get("error", detail["msg"])
                 self.problems.add(where, f"{place(where)}: {told}")
@@ -252,10 +251,10 @@ def _home(name: str) -> str | None:
     return next((written.get(table, f"[{table}]") for table in tables if name in known_keys(table)), None)
 
 
-def _meant(name: str, keys: Keys) -> str:
-    """What to do about an unknown key in the table at `keys`."""
-    known = known_keys("auth.keys" if keys[:2] == ("auth", "keys") else str(keys[0]))
-    if home := _home(name):
+def _meant(name: str, keys: Keys, inner: str | None) -> str:
+    """What to do about an unknown key in the table at `keys`, or in the one that is its key `inner`."""
+    known = known_keys(inner or ("auth.keys" if keys[:2] == ("auth", "keys") else str(keys[0])))
+    if not inner and (home := _home(name)):
         return f"it belongs under {home}"
     if meant := nearest(name, known):
         return f"did you mean '{meant}'?"

@@ -27,8 +27,8 @@ from agenthost.config.values import (
     Patterns,
     Port,
     Principal,
-    Process,
     PublicUrl,
+    Requirements,
     Sha256,
     Size,
     SomeTime,
@@ -36,7 +36,9 @@ from agenthost.config.values import (
     Table,
     Text,
     Variables,
+    Workers,
     choice,
+    inner_table,
 )
 
 Serve = Annotated[
@@ -50,11 +52,6 @@ OnBusyThread = Annotated[
 ]
 
 Load = Annotated[Literal["eager", "lazy"], BeforeValidator(choice("eager", "lazy")), Kind('"eager" or "lazy"')]
-
-NOT_YET = {
-    "agents": ("environment",),
-}
-"""Keys reserved for parts not built yet: refused, so that nobody counts on them. `agents` means [defaults] too."""
 
 ONE_AGENTS_OWN = ("use", "title", "description", "settings")
 """Keys of [agents.*] that [defaults] does not take: they say what one agent is."""
@@ -165,6 +162,32 @@ class PluginsConfig(Section):
     block: Names = Field(default=(), description="Distributions that are not loaded.")
 
 
+class EnvironmentConfig(Section):
+    """`environment` of an agent: packages of its own. Exactly one of the keys is set."""
+
+    requirements: Requirements | None = Field(
+        default=None, description="What to install, as in a requirements file, with all that it needs."
+    )
+    lock: Name | None = Field(
+        default=None, description="A requirements file or a pylock.toml, of which exactly that is installed."
+    )
+    venv: Name | None = Field(default=None, description="The folder of a virtual environment that is there already.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [key for key in type(self).model_fields if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"write one of requirements, lock and venv, not {' and '.join(given) or 'an empty table'}")
+        return self
+
+
+class ProcessConfig(Section):
+    """`process` of an agent: how its worker processes are. Sizes are in bytes."""
+
+    workers: Workers = Field(default=1, description="How many share its runs.")
+    max_memory: Size | None = Field(default=None, description="The data that each may have. Absent: no limit.")
+
+
 class AgentConfig(Section):
     """`[agents.NAME]`: one agent, merged over `[defaults]`. Times are in seconds."""
 
@@ -192,14 +215,18 @@ class AgentConfig(Section):
         default="in-process",
         description="Where it runs: `in-process`, `process` (processes of its own), or what a plugin registered.",
     )
+    environment: Annotated[EnvironmentConfig, BeforeValidator(inner_table), Kind("table")] | None = Field(
+        default=None,
+        description='Packages of its own: `{ requirements = ["acme-billing==2.1"] }`, made with uv, '
+        '`{ lock = "FILE" }`, exactly those, or `{ venv = "FOLDER" }`. It then runs in a process.',
+    )
     env: Variables = Field(
         default={},
         repr=False,
         description="Environment variables of its worker processes, besides the few that all get.",
     )
-    process: Process = Field(
-        default={},
-        validate_default=True,
+    process: Annotated[ProcessConfig, BeforeValidator(inner_table), Kind("table")] = Field(
+        default=ProcessConfig(),
         description="Its worker processes: `workers` is how many share its runs (1), `max_memory` the data that each "
         "may have (no limit).",
     )
@@ -251,9 +278,13 @@ SECTIONS: dict[str, type[Section]] = {
 """The tables of the file, by name; under `agents` each agent has one."""
 
 
+INNER: dict[str, type[Section]] = {"environment": EnvironmentConfig, "process": ProcessConfig}
+"""Keys of [agents.*] whose value is a table with keys of its own."""
+
+
 def known_keys(table: str) -> tuple[str, ...]:
-    """The keys that a table of agents.toml takes: `table` is one of `SECTIONS`, or `auth.keys`."""
+    """The keys that a table of agents.toml takes: `table` is one of `SECTIONS` or `INNER`, or `auth.keys`."""
     if table == "auth.keys":
         return tuple(key for key in KeyConfig.model_fields if key != "sha256")
     own = ONE_AGENTS_OWN if table == "defaults" else ()
-    return tuple(key for key in SECTIONS[table].model_fields if key not in own)
+    return tuple(key for key in {**SECTIONS, **INNER}[table].model_fields if key not in own)

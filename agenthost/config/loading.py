@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from agenthost.config.checking import Checker, key_from_environment
+from agenthost.config.checking import KEY_VARIABLE, Checker, key_from_environment
 from agenthost.config.keys import AuthConfig, Config
 from agenthost.config.problems import Problems
 from agenthost.errors import ConfigError
@@ -33,14 +33,45 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
 
     Keeps nothing between calls: a reload calls it again and compares. Raises `ConfigError` with every problem found.
     """
+    return _load(path, environ, dict)
+
+
+def load_environments(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Like `load_config`, of what says which agents there are and what environments they have.
+
+    Whoever makes environments ahead, for an image, has no secrets there, and needs none. Raises `ConfigError` with
+    every problem of that part.
+    """
+    without_key = {name: value for name, value in environ.items() if name != KEY_VARIABLE}
+    return _load(path, without_key, _environments_alone)
+
+
+def _load(path: Path | None, environ: Mapping[str, str], part: Callable[[dict[str, Any]], dict[str, Any]]) -> Config:
     file = config_path(path, environ)
     shown = shown_path(file)
     text = read_text(file, shown, named=path is None and bool(environ.get(FILE_VARIABLE)))
-    tree = parse(text, shown)
+    tree = part(parse(text, shown))
     problems = Problems(shown, text)
     config = Checker(Path(os.path.abspath(file)), environ, problems).config(tree)
     problems.raise_any()
     return config
+
+
+def _environments_alone(tree: dict[str, Any]) -> dict[str, Any]:
+    """The part of agents.toml that says which agents there are and what environments they have."""
+
+    def only(table: Any, *keys: str) -> Any:
+        return {key: table[key] for key in keys if key in table} if isinstance(table, dict) else table
+
+    agents = tree.get("agents", {})
+    if isinstance(agents, dict):
+        agents = {name: only(agent, "use", "enabled", "placement", "environment") for name, agent in agents.items()}
+    return {
+        **only(tree, "plugins"),
+        "server": only(tree.get("server", {}), "serve"),
+        "defaults": only(tree.get("defaults", {}), "placement", "environment"),
+        "agents": agents,
+    }
 
 
 def default_config(environ: Mapping[str, str] = os.environ) -> Config:

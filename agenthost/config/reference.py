@@ -53,5 +53,5 @@ def _kind(field: FieldInfo) -> str:
 def _default(table: str, key: str, field: FieldInfo) -> str:
     if (table, key) == ("auth.keys", "secret") or field.is_required():
         return _REQUIRED
-    value: Any = field.default
+    value: Any = {} if isinstance(field.default, Section) else field.default
     return "" if value is None else f"`{json.dumps(value)}`"

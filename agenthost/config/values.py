@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BaseModel, BeforeValidator, SecretStr
 
-from agenthost.agents import ProcessOptions
 from agenthost.config.problems import nearest
 
 DURATION_FORMS = '"500ms", "30s", "10m", "1h30m", "7d" or a number of seconds'
@@ -215,26 +214,33 @@ def variables(value: object) -> dict[str, str]:
     return {key: str(item) for key, item in value.items()}
 
 
-_PROCESS = {"workers": whole(1, 64), "max_memory": size}
+def inner_table(value: object) -> object:
+    """A table with keys of its own, or what code made of one already."""
+    if not isinstance(value, dict | BaseModel):
+        raise ValueError(f"expected a table, got {type_name(value)}")
+    return value
 
 
-def process_options(value: object) -> ProcessOptions:
-    """How an agent's worker processes are: `{ workers = 2, max_memory = "1GiB" }`."""
-    if isinstance(value, ProcessOptions):
-        return value
-    if not isinstance(value, dict):
-        raise expected("a table", value)
-    given = {}
-    for key, item in value.items():
-        if key not in _PROCESS:
-            meant = nearest(key, _PROCESS)
-            remedy = f"did you mean {meant!r}?" if meant else f"known here: {', '.join(_PROCESS)}"
-            raise ValueError(f"unknown key {shown(key)}; {remedy}")
-        try:
-            given[key] = _PROCESS[key](item)
-        except ValueError as problem:
-            raise ValueError(f"{key}: {problem}") from None
-    return ProcessOptions(**given)
+def requirement(value: object) -> str:
+    """One line of a requirements file: a requirement, a path, or `-e` and a path."""
+    line = text(value)
+    if not line.strip():
+        raise ValueError("expected a requirement, got an empty string")
+    if not line.isprintable():
+        raise ValueError(f"{shown(value)} is not one line")
+    if line.startswith("#") or (line.startswith("-") and not line.startswith("-e ")):
+        raise ValueError(
+            f'{shown(value)} is no requirement; write "acme-billing==2.1", "./folder" or "-e ./folder"; '
+            "options are for uv's own settings (UV_INDEX, uv.toml)"
+        )
+    return line.strip()
+
+
+def requirements(value: object) -> tuple[object, ...]:
+    """An array that is not empty."""
+    if not (items := array(value)):
+        raise ValueError("expected at least one requirement")
+    return items
 
 
 def choice(*words: str) -> Callable[[object], str]:
@@ -353,7 +359,7 @@ SomeTime = Annotated[float, BeforeValidator(some_time), Kind("duration")]
 Size = Annotated[int, BeforeValidator(size), Kind("size")]
 Table = Annotated[dict[str, Any], BeforeValidator(table), Kind("table")]
 Variables = Annotated[dict[str, str], BeforeValidator(variables), Kind("table of strings")]
-Process = Annotated[ProcessOptions, BeforeValidator(process_options), Kind("table")]
+Workers = Annotated[int, BeforeValidator(whole(1, 64)), Kind("integer")]
 StoreUrl = Annotated[str, BeforeValidator(store_url), Kind("string")]
 PublicUrl = Annotated[str, BeforeValidator(public_url), Kind("string")]
 BindHost = Annotated[str, BeforeValidator(spelled(_BIND_HOST, "is not a host name or an address")), Kind("string")]
@@ -365,6 +371,11 @@ Sha256 = Annotated[str, BeforeValidator(sha256), Kind("string")]
 _ARRAY = (BeforeValidator(array), Kind("array of strings"))
 Names = Annotated[tuple[Name, ...], *_ARRAY]
 Patterns = Annotated[tuple[Annotated[str, BeforeValidator(_pattern)], ...], *_ARRAY]
+Requirements = Annotated[
+    tuple[Annotated[str, BeforeValidator(requirement)], ...],
+    BeforeValidator(requirements),
+    Kind("array of strings"),
+]
 Hosts = Annotated[tuple[Annotated[str, BeforeValidator(_host_value)], ...], *_ARRAY]
 Origins = Annotated[tuple[Annotated[str, BeforeValidator(origin)], ...], *_ARRAY]
 Networks = Annotated[tuple[Annotated[str, BeforeValidator(network)], ...], *_ARRAY]

@@ -37,6 +37,7 @@ class Crew:
     def __init__(self, name: str, subject: str, size: int, start: Start) -> None:
         self.lost: asyncio.Future[HostError] = asyncio.get_running_loop().create_future()
         self.info = AgentInfo()
+        self.found: tuple[str | None, str | None] = (None, None)
         """What the agent says of itself, once the workers are there."""
         self._name = name
         self._subject = subject
@@ -70,7 +71,7 @@ class Crew:
             done = await asyncio.gather(*starts, return_exceptions=True)
             await asyncio.gather(*(link.end() for link in done if isinstance(link, WorkerLink)))
             raise
-        self.info = links[0].info
+        self.info, self.found = links[0].info, links[0].found
         for link in links:
             self._welcome(link)
             self._keepers.append(asyncio.create_task(self._keep(link), name=f"worker of {self._name}"))

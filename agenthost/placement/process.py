@@ -98,6 +98,8 @@ class ProcessRef:
         self._name = spec.name
         self._crew = crew
         self.lost = crew.lost
+        distribution, version = crew.found
+        self.source = replace(spec.source, distribution=distribution, version=version)
         info = crew.info
         limit = info.max_runs
         self.info = info if limit is None else replace(info, max_runs=limit * spec.process.workers)

@@ -24,10 +24,10 @@ from typing import Any
 from agenthost.agents import AgentRef, RunContext, RunRequest, RunResult
 from agenthost.blame import summary
 from agenthost.contained_tasks import contain_tasks
-from agenthost.discovery import find_source
 from agenthost.errors import AgentError, HostError, LoadError
 from agenthost.event_encoding import encode_event_plainly
 from agenthost.events import encode_json
+from agenthost.finding import find_source
 from agenthost.forked_children import close_in_children
 from agenthost.importing import Importer
 from agenthost.placement.carrying import (

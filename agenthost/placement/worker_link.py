@@ -96,6 +96,8 @@ class WorkerLink:
         self.retired = False
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.info = AgentInfo()
+        self.found: tuple[str | None, str | None] = (None, None)
+        """The distribution, and its version, that the worker found the agent in."""
         self._on_out = on_out
         self._calls: dict[int, _Call] = {}
         self._back: dict[int, asyncio.Task[None]] = {}
@@ -136,6 +138,7 @@ class WorkerLink:
             await self.end()
             raise
         self.info = info_of(hello["info"])
+        self.found = hello["distribution"], hello["version"]
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""

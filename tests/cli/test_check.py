@@ -11,6 +11,7 @@ from agenthost.store import NewRun, Store
 from tests.cli.conftest import Type
 from tests.commands import ECHO, KEY
 from tests.distributions import Site
+from tests.packages import wheel
 
 
 @pytest.fixture
@@ -124,3 +125,40 @@ def test_a_store_that_no_host_could_open_is_a_problem(enter: Type, here: Path):
     assert "agenthost.db" in ended.err
     assert ended.err.endswith("agents.toml: 1 problem; 0 of 0 agents load\n")
     assert (here / "agenthost.db").read_text().startswith("this is no database")
+
+
+MOON = """
+from agenthost import hookimpl
+from agenthost.agents import AgentInfo
+
+class Moon:
+    info = AgentInfo()
+
+    async def open(self, spec):
+        return self
+
+    async def close(self, grace):
+        pass
+
+@hookimpl
+def register_placements(register):
+    register("moon", Moon())
+"""
+
+
+@pytest.mark.usefixtures("keyed")
+def test_environments_are_made_and_one_that_cannot_be_is_a_problem_like_others(
+    enter: Type, here: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    site.install("acme-moon", plugins={"moon": "acme_moon"}, modules={"acme_moon": MOON})
+    built = wheel(here, "acme-billing", "2.1")
+    (here / "agents.toml").write_text(
+        f'[defaults]\nplacement = "moon"\n[agents.good]\nenvironment = {{ requirements = ["./{built.name}"] }}\n'
+        '[agents.bad]\nenvironment = { requirements = ["acme-none==1"] }\n'
+    )
+    ended = enter("check")
+    assert ended.code == 1
+    assert "agent 'bad' (acme-none==1) failed to load: its environment cannot be made: uv: No solution" in ended.err
+    assert "\ngood: environment acme-billing-2-" in "\n" + ended.err
+    assert ended.err.endswith("agents.toml: 1 problem; 1 of 2 agents load\n")

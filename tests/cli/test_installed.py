@@ -8,8 +8,8 @@ import pytest
 
 from agenthost.cli.installed import agent_plugins, config_or_default, label, not_installed, on_offer, what_to_add
 from agenthost.config import default_config
-from agenthost.discovery import InstalledAgent
 from agenthost.errors import ConfigError, LoadError
+from agenthost.finding import InstalledAgent
 from tests.distributions import Site
 
 ACME = InstalledAgent("acme", "acme-agents", "1.2", "acme:agent")

@@ -55,6 +55,15 @@ def test_each_agent_is_shown_with_every_name_it_is_served_under(enter: Type, her
     assert "nothing is served" not in ended.out
 
 
+def test_an_agent_with_an_environment_of_its_own_is_shown_with_what_that_is(enter: Type, here: Path, site: Site):
+    (here / "agents.toml").write_text(
+        '[agents.billing]\nenvironment = { requirements = ["acme-billing==2.1", "six"] }\n'
+    )
+    ended = enter("list")
+    assert (ended.code, ended.err) == (0, "")
+    assert _row(ended.out, "billing") == ["billing", "its own environment: acme-billing==2.1, six", "billing"]
+
+
 def test_an_agent_whose_name_is_taken_is_shown_with_a_line_that_works(enter: Type, here: Path, site: Site):
     site.install("acme-billing", "2.1", agents={"billing": "acme:agent"})
     (here / "agents.toml").write_text('[agents.billing]\nuse = "app.py:agent"\n')

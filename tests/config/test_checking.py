@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from agenthost.config.keys import NOT_YET, known_keys
+from agenthost.config.keys import known_keys
 
 KEY = "0123456789abcdef-key"
 OTHER = "another-key-of-20-bytes"
@@ -49,6 +49,67 @@ AGENT_KEYS = ", ".join(known_keys("agents"))
         ("server = []", "1: [server]: expected a table, got an array"),
         ("[auth]\nkeys = {}", "2: [auth] keys: expected tables written [[auth.keys]], got a table"),
         ("[auth]\nkeys = ['x']", "2: [[auth.keys]]: expected a table, got a string"),
+        ("[agents.x]\nenvironment = 'x'", "2: [agents.x] environment: expected a table, got a string"),
+        (
+            "[agents.x]\nenvironment = { requirments = ['x'] }",
+            "2: [agents.x] environment: unknown key 'requirments'; did you mean 'requirements'?",
+        ),
+        (
+            "[agents.x.environment]\nport = 1",
+            "2: [agents.x] environment: unknown key 'port'; known here: requirements, lock, venv",
+        ),
+        (
+            "[agents.x]\nenvironment = {}",
+            "2: [agents.x] environment: write one of requirements, lock and venv, not an empty table",
+        ),
+        (
+            "[defaults]\nenvironment = { lock = 'a', venv = 'b' }",
+            "2: [defaults] environment: write one of requirements, lock and venv, not lock and venv",
+        ),
+        (
+            "[agents.x]\nenvironment = { requirements = [] }",
+            "2: [agents.x] environment.requirements: expected at least one requirement",
+        ),
+        (
+            "[agents.x]\nenvironment = { requirements = [\n'six',\n7] }",
+            "4: [agents.x] environment.requirements: expected a string, got an integer",
+        ),
+        (
+            "[agents.x]\nenvironment.requirements = ['--index-url https://x']",
+            (
+                "2: [agents.x] environment.requirements: '--index-url https://x' is no requirement; write "
+                '"acme-billing==2.1", "./folder" or "-e ./folder"; '
+                "options are for uv's own settings (UV_INDEX, uv.toml)"
+            ),
+        ),
+        (
+            "[agents.x]\nplacement = 'in-process'\nenvironment = { lock = 'a' }",
+            "2: [agents.x] placement: an agent with an environment cannot run in-process; remove the line",
+        ),
+        (
+            "[agents.x]\nplacement = 'in-process'\n[defaults]\nenvironment = { lock = 'a' }",
+            "2: [agents.x] placement: an agent with an environment cannot run in-process; remove the line",
+        ),
+        ("[agents.x]\nprocess = 3", "2: [agents.x] process: expected a table, got an integer"),
+        (
+            "[agents.x]\nprocess = { worker = 3 }",
+            "2: [agents.x] process: unknown key 'worker'; did you mean 'workers'?",
+        ),
+        (
+            "[agents.x]\nprocess = { workers = 0 }",
+            "2: [agents.x] process.workers: expected a whole number from 1 to 64, which 0 is not",
+        ),
+        (
+            "[agents.x.process]\nworkers = 65",
+            "2: [agents.x] process.workers: expected a whole number from 1 to 64, which 65 is not",
+        ),
+        (
+            "[agents.x]\nprocess = { max_memory = '1 GB' }",
+            (
+                "2: [agents.x] process.max_memory: '1 GB' is not a size; "
+                'write "512B", "64kB", "10MiB", "1GiB" or a number of bytes'
+            ),
+        ),
         ("[agents.x]\nsettings = 'x'", "2: [agents.x] settings: expected a table, got a string"),
         ("[server]\nport = '80'", "2: [server] port: expected a whole number from 0 to 65535, got a string"),
         ("[server]\ncors_origins = [\n1]", "3: [server] cors_origins: expected a string, got an integer"),
@@ -96,14 +157,6 @@ settings = { password = "hunter2", x = { env = "GONE" } }
         "agents.toml:8: [defaults] queue: expected a whole number, 0 or more, which -1 is not",
         "agents.toml:10: [agents.b] use: expected a name, got an empty string",
         f"agents.toml:11: [agents.b] settings.password: {LITERAL}",
-    ]
-
-
-@pytest.mark.parametrize("key", NOT_YET["agents"])
-@pytest.mark.parametrize("table", ["agents.billing", "defaults"])
-def test_a_key_of_an_agent_that_is_not_built_yet_is_refused(project, table, key):
-    assert project.problems(f"[{table}]\n{key} = {{ env = 'X' }}") == [
-        f"agents.toml:2: [{table}] '{key}' is not supported yet; remove the line"
     ]
 
 

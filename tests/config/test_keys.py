@@ -5,20 +5,27 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from agenthost.config import AgentConfig, AuthConfig, Config, KeyConfig, PluginsConfig, ServerConfig, StoreConfig
-from agenthost.config.keys import NOT_YET, ONE_AGENTS_OWN, SECTIONS, known_keys
+from agenthost.config import (
+    AgentConfig,
+    AuthConfig,
+    Config,
+    EnvironmentConfig,
+    KeyConfig,
+    PluginsConfig,
+    ServerConfig,
+    StoreConfig,
+)
+from agenthost.config.keys import INNER, ONE_AGENTS_OWN, SECTIONS, known_keys
 
 
-@pytest.mark.parametrize("section", [ServerConfig, StoreConfig, AuthConfig, KeyConfig, PluginsConfig, AgentConfig])
+@pytest.mark.parametrize(
+    "section", [ServerConfig, StoreConfig, AuthConfig, KeyConfig, PluginsConfig, AgentConfig, *INNER.values()]
+)
 def test_every_key_has_a_description_that_is_a_sentence(section):
     for name, field in section.model_fields.items():
         if name != "keys":
             assert field.description[0].isupper() or field.description[0] == "`", name
             assert field.description.endswith("."), name
-
-
-def test_keys_that_are_not_built_yet_have_no_field():
-    assert not set(NOT_YET["agents"]) & set(AgentConfig.model_fields)
 
 
 def test_the_sections_are_the_fields_of_the_configuration():
@@ -47,3 +54,15 @@ def test_a_validation_error_shows_no_value():
 def test_a_key_has_either_a_secret_or_a_digest(proof):
     with pytest.raises(ValidationError, match="a key has either secret or sha256"):
         KeyConfig(id="k", principal="p", agents=["*"], **proof)
+
+
+def test_an_environment_is_built_in_code_as_in_the_file():
+    agent = AgentConfig(environment=EnvironmentConfig(requirements=["acme-billing==2.1"]))
+    assert agent == AgentConfig.model_validate({"environment": {"requirements": ("acme-billing==2.1",)}})
+    assert known_keys("environment") == ("requirements", "lock", "venv")
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, "an empty table"), ({"lock": "a", "venv": "b"}, "lock and venv")])
+def test_an_environment_is_made_in_one_way(given, told):
+    with pytest.raises(ValidationError, match=f"write one of requirements, lock and venv, not {told}"):
+        EnvironmentConfig(**given)

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agenthost.agents import ProcessOptions
-from agenthost.config import Config, config_path, default_config, load_config
-from agenthost.config.keys import SECTIONS, known_keys
+from agenthost.config import Config, config_path, default_config, load_config, load_environments
+from agenthost.config.keys import SECTIONS, ProcessConfig, known_keys
 from agenthost.config.loading import parse
 from agenthost.errors import ConfigError
 
@@ -199,7 +198,7 @@ def test_the_complete_example_loads(project):
     assert (billing.placement, billing.timeout) == ("process", 600.0)
     assert billing.env == {"OPENAI_API_KEY": "sk-billing", "REGION": "eu", "env": "test"}
     assert {type(value) for value in billing.env.values()} == {str}
-    assert billing.process == ProcessOptions(workers=2, max_memory=2**30)
+    assert billing.process == ProcessConfig(workers=2, max_memory=2**30)
 
 
 def test_an_empty_file_is_every_default(project):
@@ -362,3 +361,58 @@ def test_whatever_the_bytes_are_only_a_configuration_error_comes_of_them(project
 
 def test_the_tree_that_is_parsed_is_what_the_standard_parser_gives():
     assert parse("[a]\nb = 1", "x") == {"a": {"b": 1}}
+
+
+# ── environments alone ────────────────────────────────────────────────────────────────────────────────────────────────
+
+IMAGE = """
+[auth]
+use = ["api-keys"]
+[[auth.keys]]
+id = "web"
+principal = "acme-web"
+secret = { env = "ACME_WEB_KEY" }
+agents = ["*"]
+[defaults]
+timeout = { env = "TIMEOUT" }
+environment = { lock = "all.lock" }
+[agents.billing]
+use = "acme-billing:billing"
+settings = { api_key = { env = "BILLING_OPENAI_KEY" } }
+environment = { requirements = [{ env = "WHEEL", default = "acme-billing==2.1" }, "-e ./more"] }
+[agents.risk]
+enabled = false
+"""
+
+
+def test_environments_are_read_without_any_secret_that_others_need(project):
+    project.write(IMAGE)
+    config = load_environments(environ={"AGENTHOST_API_KEY": "short"})
+    billing, risk = config.agents["billing"], config.agents["risk"]
+    assert billing.environment.requirements == ("acme-billing==2.1", "-e ./more")
+    assert (billing.use, billing.settings) == ("acme-billing:billing", {})
+    assert (risk.environment.lock, risk.enabled) == ("all.lock", False)
+    assert config.auth.keys == ()
+    assert config.base_dir == project.folder
+
+
+def test_what_is_wrong_with_environments_is_told_all_the_same(project):
+    project.write(IMAGE + "[agents.x]\nenvironment = { zonk = 1 }\n[agents.y]\nenabled = 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_environments(environ={})
+    assert [problem.partition(": ")[2] for problem in caught.value.problems] == [
+        "[agents.x] environment: unknown key 'zonk'; known here: requirements, lock, venv",
+        "[agents.y] enabled: expected true or false, got an integer",
+    ]
+    project.write("agents = 1\ndefaults = 2\nserver = 3")
+    with pytest.raises(ConfigError, match="expected a table, got an integer"):
+        load_environments(environ={})
+
+
+def test_the_environment_of_defaults_is_had_by_agents_without_one_of_their_own(project):
+    config = project.load(
+        '[defaults.environment]\nvenv = "envs/all"\n[agents.a]\n[agents.b.environment]\nlock = "b.lock"'
+    )
+    assert config.agents["a"].environment.venv == "envs/all"
+    own = config.agents["b"].environment
+    assert (own.requirements, own.lock, own.venv) == (None, "b.lock", None)

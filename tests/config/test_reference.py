@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from agenthost.config import reference
-from agenthost.config.keys import NOT_YET, SECTIONS, known_keys
+from agenthost.config.keys import SECTIONS, known_keys
 
 
 def test_every_key_of_every_table_has_a_row_and_no_other_has():
@@ -26,10 +26,6 @@ def test_a_row_tells_type_default_and_purpose():
     assert "| `secret` | value form | required | " in text
     assert "| `use` | string |  | Where it comes from" in text
     assert '| `use` | array of strings | `["api-keys"]` | ' in text
-
-
-def test_keys_that_are_not_built_yet_are_not_told():
-    assert not [key for keys in NOT_YET.values() for key in keys if f"| `{key}` |" in reference()]
 
 
 def test_every_row_has_four_cells():

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agenthost.agents import ProcessOptions
 from agenthost.config import values
 
 DURATIONS = '; write "500ms", "30s", "10m", "1h30m", "7d" or a number of seconds'
@@ -187,6 +186,16 @@ def test_a_wrong_value_under_store_is_told(project, line, told):
         ("concurrency = 0", "expected a whole number, 1 or more, which 0 is not"),
         ("enabled = 'yes'", "expected true or false, got a string"),
         ("protocols = ['']", "expected a name, got an empty string"),
+        ("environment.requirements = ['']", "expected a requirement, got an empty string"),
+        ("environment.requirements = ['a\\nb']".replace("'", '"'), "'a\\nb' is not one line"),
+        (
+            "environment.requirements = ['-r more.txt']",
+            (
+                '\'-r more.txt\' is no requirement; write "acme-billing==2.1", "./folder" or "-e ./folder"; '
+                "options are for uv's own settings (UV_INDEX, uv.toml)"
+            ),
+        ),
+        ("environment.lock = ''", "expected a name, got an empty string"),
         ("placement = ' '", "expected a name, got an empty string"),
         ("title = 2020-01-01", "expected a string, got a date"),
         ("title = 2020-01-01T10:00:00", "expected a string, got a date-time"),
@@ -247,21 +256,3 @@ def test_variables_are_strings_under_names_that_a_variable_can_have(written, pro
     assert values.variables({"A_1": "", "b": values.Given.by("file 'x'", "y")}) == {"A_1": "", "b": "y"}
     with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
         values.variables(written)
-
-
-@pytest.mark.parametrize(
-    ("written", "problem"),
-    [
-        (3, "expected a table, got an integer"),
-        ({"worker": 3}, "unknown key 'worker'; did you mean 'workers'?"),
-        ({"zonk": 3}, "unknown key 'zonk'; known here: workers, max_memory"),
-        ({"workers": 0}, "workers: expected a whole number from 1 to 64, which 0 is not"),
-        ({"workers": 65}, "workers: expected a whole number from 1 to 64, which 65 is not"),
-        ({"max_memory": "1 GB"}, f"max_memory: '1 GB' is not a size{SIZES}"),
-    ],
-)
-def test_what_a_process_may_be_told(written, problem):
-    given = values.process_options({"workers": 3, "max_memory": "1MiB"})
-    assert given == ProcessOptions(3, 2**20) == values.process_options(given)
-    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
-        values.process_options(written)

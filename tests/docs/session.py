@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from agenthost.discovery import installed
+from agenthost.finding import installed
 from tests.docs.pages import ROOT, Block
 
 PATIENCE = 30.0

@@ -21,8 +21,8 @@ import pytest
 from agenthost.agents import AgentSource, AgentSpec
 from agenthost.blame import Blame
 from agenthost.config import Config, StoreConfig, load_config
-from agenthost.discovery import installed
 from agenthost.errors import ConfigError
+from agenthost.finding import installed
 from agenthost.http.app import create_app
 from agenthost.importing import import_object
 from agenthost.registering import REGISTRARS, call_hooks

@@ -16,7 +16,6 @@ from fastapi.routing import APIRoute
 from agenthost import RunContext, hookspecs
 from agenthost.cli import agenthost as command_line
 from agenthost.config import Config, StoreConfig, reference
-from agenthost.config.keys import NOT_YET
 from agenthost.errors import RequestError, RunError, catalogue
 from agenthost.events import Event
 from agenthost.host import Host
@@ -84,11 +83,6 @@ def test_everything_an_agent_is_given_is_told_and_nothing_else():
 
 def test_the_reference_of_settings_is_the_one_the_models_make():
     assert reference() in CONFIGURATION.text
-
-
-def test_settings_that_are_not_built_yet_are_named_as_such():
-    told = set(re.findall(r"`(\w+)`", CONFIGURATION.section("Not yet")))
-    assert told == {key for keys in NOT_YET.values() for key in keys}
 
 
 # ── routes ────────────────────────────────────────────────────────────────────────────────────────────────────────────

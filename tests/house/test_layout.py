@@ -13,7 +13,7 @@ BLOCKS = {
         approvals errors event_encoding events agents entries threads auth hookspecs
     """,
     "loading: finding, loading and running agents, also in a worker process; standard library and pluggy only": """
-        adapters blame contained_tasks daemon_threads discovery distributions forked_children frameworks importing
+        adapters blame contained_tasks daemon_threads distributions finding forked_children frameworks importing
         lifespans
         placement placement.allowance placement.carrying placement.frames placement.in_process placement.worker
         placement.worker_log placement.worker_run
@@ -22,11 +22,12 @@ BLOCKS = {
     "kernel: start-up and the run; no HTTP": """
         config config.checking config.editing config.forms config.keys config.lines config.loading config.problems
         config.redaction config.reference config.secret_names config.values
+        environments environments.contents environments.folder environments.making environments.uv
         store store.expiry store.hot store.inspection store.jobs store.lock store.messages store.migrations
         store.readers store.reads store.recorder store.records store.schema store.sqlite store.statements store.store
         store.upkeep store.writer
         placement.crew placement.output placement.process placement.spawning placement.worker_link
-        admission api_keys calls checkups draining emitting encoding ended_run endings finishing health host
+        admission api_keys calls checkups discovery draining emitting encoding ended_run endings finishing health host
         keyed_runs left_runs operating outcome planning recording registry reloading resuming retention run run_log runs
         schemas starting streaming sweep telemetry watchdog watching
     """,
@@ -42,9 +43,9 @@ BLOCKS = {
         testing testing.contract_agents testing.hosts testing.placement_contract testing.stage
         client client.asking client.async_client client.connection client.exchanges client.failures client.following
         client.frames client.patience client.replies client.steps client.sync_client
-        cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.doctor cli.env_files cli.findings
-        cli.installed cli.keys cli.langgraph_json cli.listing cli.plan cli.process cli.questions cli.runs cli.serving
-        cli.summary cli.terminal cli.topics
+        cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.doctor cli.env_files cli.environments
+        cli.findings cli.installed cli.keys cli.langgraph_json cli.listing cli.plan cli.process cli.questions cli.runs
+        cli.serving cli.summary cli.terminal cli.topics
     """,
 }
 """A module may import from its own block and from those above it. The package itself is in none: it imports by name."""
