@@ -83,7 +83,7 @@ def _environment(asked: EnvironmentConfig | None, folder: Path) -> EnvironmentSp
     if asked is None:
         return None
     lock, venv = (path and os.path.abspath(folder / path) for path in (asked.lock, asked.venv))
-    spec = EnvironmentSpec(folder=str(folder), requirements=asked.requirements or (), lock=lock, venv=venv)
+    spec = EnvironmentSpec(folder=os.path.abspath(folder), requirements=asked.requirements or (), lock=lock, venv=venv)
     with suppress(OSError):  # whoever makes it says why it cannot be read
         return replace(spec, name=environment_name(spec))
     return spec

@@ -6,10 +6,13 @@ import os
 import subprocess
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agenthost.agents import AgentSource, AgentSpec, EnvironmentSpec
+from agenthost.environments import environment_name
 
 HOSTS_OWN = ("agenthost>=999", "pluggy>=999")
 """What a plugin requires that no index has: an environment is made all the same, because the host brings both."""
@@ -100,6 +103,8 @@ def specified(folder: Path, *requirements: str, name: str = "agent", **options: 
     """An agent with such an environment; `lock` and `venv` are paths, the other options fields of an `AgentSpec`."""
     paths = {key: str(options.pop(key)) for key in ("lock", "venv") if key in options}
     environment = EnvironmentSpec(folder=str(folder), requirements=requirements, **paths)
+    with suppress(OSError):
+        environment = replace(environment, name=environment_name(environment))
     return AgentSpec(name=name, source=AgentSource(name, lambda: None), environment=environment, **options)
 
 

@@ -56,6 +56,7 @@ class Environments:
         self.announce = announce
         self._limit = limit
         self._environ = environ
+        self._given: dict[EnvironmentSpec, Kept] = {}
         self._held: dict[Path, Hold] = {}
 
     async def prepare(self, entry: AgentEntry) -> None:
@@ -109,8 +110,9 @@ class Environments:
 
     def keep_only(self, specs: Iterable[AgentSpec]) -> None:
         """Let go of the environments that none of these agents has: from now on they may be removed."""
-        names = {spec.environment.name for spec in specs if spec.environment is not None}
-        for path in [path for path in self._held if path.name not in names]:
+        asked = {spec.environment for spec in specs}
+        self._given = {environment: kept for environment, kept in self._given.items() if environment in asked}
+        for path in self._held.keys() - {kept.path for kept in self._given.values()}:
             self._held.pop(path).release()
 
     def close(self) -> None:
@@ -137,9 +139,14 @@ class Environments:
                 hold.release()
                 raise
             self._held[kept.path] = hold
+        self._given[environment] = kept
         return kept.python
 
     def _place(self, environment: EnvironmentSpec) -> Kept:
+        """Where it is, or is to be made: once given out it stays the same, also where a lock file changed meanwhile."""
+        given = self._given.get(environment)
+        if given is not None and given.made() is not None:
+            return given
         if environment.lock is not None and not Path(environment.lock).is_file():
             raise _Unusable(f"there is no lock file {environment.lock}", "write it as seen from agents.toml")
         return Kept(home(Path(environment.folder), self._environ) / environment_name(environment))

@@ -14,7 +14,7 @@ import pytest
 
 from agenthost.agents import AgentSource, AgentSpec
 from agenthost.entries import AgentEntry
-from agenthost.environments import Environments, environment_name, home, kept
+from agenthost.environments import Environments, home, kept
 from agenthost.environments.folder import Kept
 from agenthost.errors import LoadError
 from tests.agents_for_tests import until, within
@@ -172,17 +172,13 @@ def test_two_hosts_that_want_the_same_at_once_have_it_made_once(making: Making, 
     assert making.made == 1
 
 
-def test_what_was_given_out_is_held_until_it_is_let_go(making: Making, billing: str) -> None:
+def test_what_was_given_out_is_held_until_no_agent_has_it(making: Making, billing: str) -> None:
     making.python(billing)
     (one,) = making.kept
     assert not one.remove()
-    spec = specified(making.folder, billing)
-    assert spec.environment is not None
-    named = specified(making.folder, billing)
-    object.__setattr__(named.environment, "name", environment_name(spec.environment))
-    making.environments.keep_only([named])
+    making.environments.keep_only([specified(making.folder, billing, name="other")])
     assert not one.remove()
-    making.environments.keep_only([])
+    making.environments.keep_only([specified(making.folder, "six")])
     assert one.remove()
 
 
@@ -316,6 +312,24 @@ def test_a_lock_is_installed_exactly_and_its_hashes_count(making: Making, billin
     problem = making.problem(lock=lock)
     assert problem.message.startswith("agent 'agent' (lock = \"locked.txt\") failed to load: its environment cannot be")
     assert "Hash mismatch" in problem.message
+
+
+def test_a_worker_that_starts_again_has_the_environment_it_had_though_the_lock_changed(
+    making: Making, billing: str, tmp_path: Path
+) -> None:
+    def python(host: Environments, spec: AgentSpec) -> Path:
+        return asyncio.run(within(host.interpreter(spec)))
+
+    lock = tmp_path / "my.lock"
+    lock.write_text("./acme_tax-0.3-py3-none-any.whl\n")
+    spec = specified(making.folder, lock=lock)
+    before = python(making.environments, spec)
+    lock.unlink()
+    assert python(making.environments, spec) == before
+    wheel(tmp_path, "acme-tax", "0.4")
+    lock.write_text("./acme_tax-0.4-py3-none-any.whl\n")
+    assert python(making.environments, spec) == before
+    assert shows(making.python(lock=lock)) == "acme-tax-0.4"
 
 
 def test_a_lock_that_is_not_there_is_said(making: Making, tmp_path: Path) -> None:
