@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agenthost.client import Client
 from agenthost.environments import Environments, home, kept
 from agenthost.environments.uv import find_uv
 from agenthost.errors import LoadError
@@ -17,6 +18,17 @@ from tests.distributions import Site
 from tests.packages import HOSTS_OWN, offline, shows, specified, wheel
 
 pytestmark = pytest.mark.fault
+
+TELLS = """
+import {0}
+from importlib.metadata import version
+
+async def agent(ctx):
+    assert {0}.__version__ == version("{0}")
+    yield "{0} "
+    yield {0}.__version__
+    yield " " + ctx.prompt
+"""
 
 MOON = """
 from agenthost import hookimpl
@@ -67,6 +79,38 @@ def online(cache: Path, **more: str) -> dict[str, str]:
 def imported(python: Path, module: str) -> str:
     program = f"import {module}, six; print(six.__version__)"
     return subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_agents_that_need_different_versions_of_one_package_answer_side_by_side(tmp_path: Path) -> None:
+    pinned = {
+        "old": ("six", "1.16.0"),
+        "new": ("six", "1.17.0"),
+        "former": ("pydantic", "2.9.2"),
+        "latest": ("pydantic", "2.11.7"),
+    }
+    tables = []
+    for name, (package, version) in pinned.items():
+        built = wheel(
+            tmp_path,
+            name,
+            agents={name: f"{name}:agent"},
+            modules={name: TELLS.format(package)},
+            requires=(f"{package}=={version}", *HOSTS_OWN),
+        )
+        tables.append(f'[agents.{name}]\nenvironment = {{ requirements = ["./{built.name}"] }}\n')
+    (tmp_path / "agents.toml").write_text("\n".join(tables))
+    cache = {"UV_CACHE_DIR": str(tmp_path / "cache")}
+    assert agenthost("env", "build", cwd=tmp_path, env=cache).code == 0
+    with Serving("dev", cwd=tmp_path, env={**cache, "UV_OFFLINE": "1"}) as host:
+        with Client(host.url) as client:
+            said = {
+                name: [event["content"] for event in client.stream(name, "again") if event.type == "model_chunk"]
+                for name in pinned
+            }
+            assert said == {name: [f"{package} ", version, " again"] for name, (package, version) in pinned.items()}
+            reports = [client.health(name) for name in pinned]
+        assert [(report["distribution"], report["version"]) for report in reports] == [(name, "1.0") for name in pinned]
+        assert host.stop() == 0
 
 
 def test_two_versions_of_one_package_are_there_side_by_side_and_again_without_an_index(tmp_path: Path) -> None:

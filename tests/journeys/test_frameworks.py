@@ -1,11 +1,13 @@
 """One conversation with an agent of each framework: the same events, threads, pauses and ends for all.
 
 The agents are the plugins' `reference_agent.py`, on the frameworks' offline test models; those that are installed here
-are served together by one host.
+are served together by one host. Where all are, they are served once more, each in an environment of its own.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ import pytest
 
 from agenthost import Client
 from agenthost.client import CallFailed
+from agenthost.environments.uv import find_uv
 from agenthost.testing import HostProcess, serving
 from tests.house.tree import PLUGINS
 
@@ -31,22 +34,33 @@ HERE = [
 
 PATIENCE = 20.0
 
+PLACES = ["in the host", "in environments of their own"] if len(HERE) == len(MODULES) and find_uv() else ["in the host"]
+
 each_framework = pytest.mark.parametrize("agent", HERE)
 
 
-def agents_toml(folder: Path) -> Path:
+def agents_toml(folder: Path, place: str = "in the host") -> Path:
     """The agents of all frameworks that are here, one file."""
     path = folder / "agents.toml"
-    tables = [
-        f'[agents.{name}]\nuse = "{PLUGINS / f"agenthost-{name}" / "tests" / "reference_agent.py"}:agent"\n'
-        for name in HERE
-    ]
-    path.write_text("\n".join(tables))
+    tables = []
+    for name in HERE:
+        plugin = PLUGINS / f"agenthost-{name}"
+        tables.append(f'[agents.{name}]\nuse = "{plugin / "tests" / "reference_agent.py"}:agent"\n')
+        if place == "in environments of their own":
+            tables.append(f'environment = {{ requirements = ["-e {plugin}"] }}\n')
+            tables.append(f'env = {{ REFERENCE_LOG = "{folder / "did.log"}" }}\n')
+    path.write_text("".join(tables))
     return path
 
 
+@pytest.fixture(scope="module", params=PLACES)
+def place(request: pytest.FixtureRequest) -> str:
+    """Where the agents run."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, place: str) -> Path:
     return tmp_path_factory.mktemp("frameworks")
 
 
@@ -57,8 +71,11 @@ def did(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def host(folder: Path, did: Path) -> Iterator[HostProcess]:
-    with serving(agents_toml(folder), env={"REFERENCE_LOG": str(did)}) as served:
+def host(folder: Path, did: Path, place: str) -> Iterator[HostProcess]:
+    toml = agents_toml(folder, place)
+    if place != "in the host":
+        subprocess.run([sys.executable, "-m", "agenthost", "env", "build"], cwd=folder, check=True, timeout=300)
+    with serving(toml, env={"REFERENCE_LOG": str(did)}) as served:
         yield served
 
 
