@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from agenthost.agents import ProcessOptions
 from agenthost.config import Config, StoreConfig
 from agenthost.host import Host
 from agenthost.testing import PlacementContract
@@ -28,7 +27,7 @@ class TestTwoWorkers(PlacementContract):
     placement = "process"
 
     def stage(self, *agents: str, **keys: Any) -> Any:
-        return super().stage(*agents, process=ProcessOptions(workers=2), **keys)
+        return super().stage(*agents, process={"workers": 2}, **keys)
 
 
 def test_the_contract_is_played_over_every_placement_that_the_host_brings() -> None:
