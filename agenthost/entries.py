@@ -100,6 +100,11 @@ class AgentEntry:
         return self.serving or (self.spec.load == "lazy" and self.state in {"discovered", "loading"})
 
     @property
+    def expected(self) -> bool:
+        """Whether `awake` is worth a try: the agent serves, or may in a moment."""
+        return self.available or self.state == "loading"
+
+    @property
     def keeps_promises(self) -> bool:
         """Whether a run that has been taken in may begin: it may while an agent drains, too."""
         return self.serving or (self.state == "draining" and self.ref is not None)
@@ -117,8 +122,8 @@ class AgentEntry:
     async def awake(self) -> AgentEntry:
         """The newest version, which serves; an agent that is loaded on its first request is loaded now.
 
-        Raises `AgentNotReady` where it does not serve, or not within its `load_timeout`, and `NotFound` for one that is
-        gone.
+        Raises `AgentNotReady` where it does not serve, or not within its `load_timeout` (a moment, where it is loaded
+        for no request), and `NotFound` for one that is gone.
         """
         entry = self.newest
         if not entry.serving and entry.wake is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from json.encoder import encode_basestring
 from typing import Any
 
 from agenthost.agents import MAX_STATE
@@ -168,11 +168,8 @@ def encode_question_state(asked: Interrupt, to_json: Callable[[Any], bytes]) -> 
     return data
 
 
-_quote = json.JSONEncoder(ensure_ascii=False).encode
-
-
 def _quoted(text: str) -> bytes:
-    return _quote(text).encode()
+    return encode_basestring(text).encode()
 
 
 def _plain_result(result: Result) -> bytes:

@@ -327,11 +327,11 @@ class Host:
     def agent_for(self, principal: Principal, name: str) -> AgentEntry:
         """The only way to an agent; raises `Forbidden`, `NotFound` or `AgentNotReady`.
 
-        Whether a name exists is told only to those whose key would allow it. One that is lazy may have to be loaded:
-        `AgentEntry.awake` waits for that, and so does whatever starts a run.
+        Whether a name exists is told only to those whose key would allow it. One that loads, or is lazy and will, may
+        be there in a moment: `AgentEntry.awake` waits for that, and so does whatever starts a run.
         """
         entry = self.known_agent(principal, name)
-        if not entry.available:
+        if not entry.expected:
             raise AgentNotReady(f"agent '{name}' is {entry.state}", retry_after=2.0)
         return entry
 

@@ -29,6 +29,9 @@ RETRIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 LOST = 60.0
 """Seconds after which an agent is loaded again that was lost as a whole, however often it was started again."""
 
+PATIENCE = 2.0
+"""Seconds that a request waits for an agent that is just being loaded and is not lazy: it may be there in a moment."""
+
 TURN = 2.0
 """Seconds by which each agent that is loading may hold up the others: imports take turns of a second."""
 
@@ -108,15 +111,15 @@ class Registry:
                     await load.tried.wait()
 
     async def _wake(self, entry: AgentEntry) -> AgentEntry:
-        """Load a lazy agent for a request that waits; see `AgentEntry.awake`."""
+        """Have a request wait for an agent that loads, a lazy one for this very request; see `AgentEntry.awake`."""
         if entry.gone:
             raise NotFound("no agent by that name")
-        if entry.spec.load == "lazy":
-            if entry.state == "discovered":
-                self.load(entry)
-            await self.tried(entry, entry.spec.load_timeout)
-            if entry.successor is not None:
-                return await entry.awake()
+        lazy = entry.spec.load == "lazy"
+        if lazy and entry.state == "discovered":
+            self.load(entry)
+        await self.tried(entry, entry.spec.load_timeout if lazy else PATIENCE)
+        if entry.successor is not None:
+            return await entry.awake()
         return entry
 
     async def build(self, spec: AgentSpec) -> AgentEntry:
@@ -232,8 +235,12 @@ class Registry:
         return None
 
     def _lost(self, entry: AgentEntry, ref: AgentRef, lost: asyncio.Future[HostError]) -> None:
-        """An agent can run no more: it has failed, and is loaded again after a while."""
-        if entry.ref is ref and not lost.cancelled():
+        """An agent can run no more: it has failed, and is loaded again after a while.
+
+        A version that is on its way out, or not listed yet, is closed by who drains or builds it.
+        """
+        listed = self.entries.get(entry.name) is entry and entry.serving
+        if listed and entry.ref is ref and not lost.cancelled():
             entry.ref = None
             self._failed(entry, lost.result(), time.time() + LOST)
             again = asyncio.get_running_loop().create_task(self._load_again(entry, ref), name=f"load {entry.name}")

@@ -515,6 +515,34 @@ def test_who_waits_longer_than_load_timeout_for_a_lazy_agent_is_told_to_come_aga
     asyncio.run(main())
 
 
+def test_who_asks_an_agent_that_is_just_being_loaded_waits_a_moment_for_it() -> None:
+    async def main() -> None:
+        slow = Slow()
+        async with hosting(served(speaks, "other")) as host:
+            entry = host.registry.put(served(slow))
+            waiting = asyncio.create_task(started(host))
+            await until(lambda: slow.entered)
+            assert (entry.state, waiting.done()) == ("loading", False)
+            assert await host.readiness() == ["agent 'agent' is loading"]
+            slow.go.set()
+            assert (await (await within(waiting)).result()).message == "here"
+
+    asyncio.run(main())
+
+
+def test_who_asks_an_agent_that_is_long_in_loading_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "PATIENCE", 0.05)
+
+    async def main() -> None:
+        async with hosting(served(speaks, "other")) as host:
+            host.registry.put(served(Slow()))
+            with pytest.raises(AgentNotReady, match="agent 'agent' is loading") as refused:
+                await started(host)
+            assert refused.value.retry_after
+
+    asyncio.run(main())
+
+
 def test_an_agent_that_calls_a_lazy_one_waits_for_it() -> None:
     async def calls(ctx: RunContext) -> str:
         return (await ctx.call("lazy", "hello")).message
@@ -600,6 +628,25 @@ def test_an_agent_that_is_lost_is_failed_with_the_reason_closed_and_loaded_again
 
     asyncio.run(main())
     assert "it crashed six times" in caplog.text
+
+
+def test_a_version_that_is_lost_on_its_way_out_is_closed_and_not_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LOST", 0.0)
+
+    async def main() -> None:
+        placed = Losing()
+        async with hosting(specified(lambda: None, placement="moon"), builtins=(placed,)) as host:
+            old = host.entries["agent"]
+            with old.asked():
+                await host.registry.swap(specified(lambda: speaks))
+                placed.lost.set_result(AgentCrashed("it crashed"))
+                await asyncio.sleep(0)
+                assert (old.state, placed.closed) == ("draining", 0)
+            await until(lambda: old.state == "unloaded")
+            assert (placed.closed, len(placed.opened)) == (1, 1)
+            assert (await (await started(host)).result()).message == "hello hello"
+
+    asyncio.run(main())
 
 
 def test_a_host_that_stops_loads_no_lost_agent_again() -> None:

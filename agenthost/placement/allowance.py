@@ -13,6 +13,9 @@ TELL_EVERY = 5.0
 LONGEST = 4096
 """Characters of one line; the rest of a longer one is cut off."""
 
+LONGEST_TRACE = 16 << 10
+"""Characters of a traceback, in which an exception's text stands as well: that may be a whole document."""
+
 
 class Allowance:
     """Counts lines against the clock; one per agent and process, used from one thread at a time."""
@@ -45,3 +48,9 @@ class Allowance:
 def cut(text: str) -> str:
     """The text, or its beginning where it is too long for a line."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+
+
+def abridged(trace: str) -> str:
+    """The traceback, or its beginning and its end where it is too long: what was raised stands at the end."""
+    half = LONGEST_TRACE // 2
+    return trace if len(trace) <= LONGEST_TRACE else f"{trace[:half]}…\n({len(trace)} characters)\n…{trace[-half:]}"

@@ -31,6 +31,7 @@ from agenthost.errors import (
     catalogue,
 )
 from agenthost.events import Interrupt, NotJSON, json_value
+from agenthost.placement.allowance import abridged, cut
 from agenthost.threads import Message, Part, ThreadKey
 
 _RESULT = RunResult.__dataclass_fields__
@@ -220,12 +221,13 @@ def spec_of(told: Mapping[str, Any], source: AgentSource) -> AgentSpec:
 def told_error(error: BaseException) -> dict[str, Any]:
     """An error with what operators are told of it; one that is none of ours is an `AgentError` that names its class."""
     ours = isinstance(error, HostError)
+    words = error.message if isinstance(error, HostError) else f"{type(error).__name__} was raised"
     told: dict[str, Any] = {
         "code": error.code if isinstance(error, HostError) else AgentError.code,
-        "message": encodable(error.message if isinstance(error, HostError) else f"{type(error).__name__} was raised"),
+        "message": encodable(cut(words)),
     }
     if isinstance(error, HostError):
-        told["hint"] = None if error.hint is None else encodable(error.hint)
+        told["hint"] = None if error.hint is None else encodable(cut(error.hint))
         told["retry_after"] = error.retry_after
     if isinstance(error, RunError):
         told["run_id"], told["correlation_id"] = error.run_id, error.correlation_id
@@ -235,7 +237,7 @@ def told_error(error: BaseException) -> dict[str, Any]:
         told["interrupt"] = told_interrupt(error.interrupt)
     cause = error.__cause__ if ours else error
     trace = getattr(error, "traceback", None) or (cut_traceback(cause) if cause is not None else None)
-    told["traceback"] = None if trace is None else encodable(trace)
+    told["traceback"] = None if trace is None else encodable(abridged(trace))
     return told
 
 

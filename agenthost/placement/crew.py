@@ -165,7 +165,7 @@ class Crew:
         while True:
             try:
                 return await self._start(self._dismiss)
-            except (HostError, OSError) as failed:
+            except Exception as failed:  # noqa: BLE001 - whatever it is, another start may go well, and nobody else tries
                 told = failed.message if isinstance(failed, LoadError) else summary(failed)
                 if not self._may_go_on(f"did not start: {told}"):
                     return None
@@ -177,9 +177,11 @@ class Crew:
         self._closing = True
         for keeper in self._keepers:
             keeper.cancel()
-        await asyncio.gather(*self._keepers, *(link.end() for link in self._leaving), return_exceptions=True)
-        self._changed()
-        left = await asyncio.gather(*(link.close(grace) for link in self._up), return_exceptions=True)
+        try:
+            await asyncio.gather(*self._keepers, *(link.end() for link in self._leaving), return_exceptions=True)
+        finally:  # also where whoever closes is cancelled
+            self._changed()
+            left = await asyncio.gather(*(link.close(grace) for link in self._up), return_exceptions=True)
         failures = [failure for failure in left if isinstance(failure, Exception)]
         if failures:
             raise failures[0]

@@ -68,8 +68,9 @@ class ProcessPlacement:
                 raise blame.error(f"its worker {await link.gone} before it was ready{said}") from None
             except TimeoutError:
                 raise blame.error(f"its worker was not ready within {limit:g} s", "raise load_timeout") from None
-            except OSError as refused:
-                raise blame.error(f"its worker cannot be started with {python}: {refused.strerror}") from None
+            except (OSError, RuntimeError) as refused:  # a host without descriptors, memory or threads to spare
+                why = getattr(refused, "strerror", None) or refused
+                raise blame.error(f"its worker cannot be started with {python}: {why}") from None
             return link
 
         crew = Crew(spec.name, blame.subject, spec.process.workers, start)

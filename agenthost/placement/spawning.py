@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pluggy
@@ -17,8 +17,8 @@ import pluggy
 LOADER = """\
 import sys
 if sys.version_info < (3, 11): sys.exit("agenthost needs Python 3.11 or later, and this is " + sys.version)
-from importlib.util import spec_from_file_location
 sys.path[:] = [entry for entry in sys.path if entry]
+from importlib.util import spec_from_file_location
 class HostsOwn:
     def find_spec(name, path=None, target=None):
         if name in folders:
@@ -30,7 +30,8 @@ from agenthost.placement.worker import main
 main(int(sys.argv[1]), int(sys.argv[2]))
 """
 """What a worker begins with: the host's own copies of this package and of pluggy are the ones that it imports, and of
-the host's other packages it sees none. Arguments: socket, the host's pid, the two folders."""
+the host's other packages it sees none, nor what is in the folder that the host was started in. Arguments: socket, the
+host's pid, the two folders."""
 
 FOLDERS = (str(Path(__file__).parents[1]), str(Path(pluggy.__file__ or "").parent))
 
@@ -47,6 +48,9 @@ def environment(own: Mapping[str, str], hosts: Mapping[str, str]) -> dict[str, s
 
 READ = 64 << 10
 """Bytes of a worker's output that are read at once."""
+
+LAST_LINES = 0.1
+"""Seconds for what a process that has ended had written: what it has started may go on writing."""
 
 
 class WorkerProcess:
@@ -68,51 +72,62 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self, python: Path, env: Mapping[str, str]) -> socket.socket:
-        """Start it and return the host's end of its socket; raises `OSError` where it cannot be started."""
-        ours, theirs = socket.socketpair()
-        begun: asyncio.Future[None] = self._loop.create_future()
-        command = [str(python), "-X", "faulthandler", "-c", LOADER, str(theirs.fileno()), str(os.getpid()), *FOLDERS]
+        """Start it and return the host's end of its socket; raises `OSError` or `RuntimeError` where that cannot be."""
+        begun: asyncio.Future[socket.socket] = self._loop.create_future()
         attend = threading.Thread(
-            target=self._attend, args=(command, dict(env), theirs, begun), name=f"worker {self.name}", daemon=True
+            target=self._attend, args=(str(python), dict(env), begun), name=f"worker {self.name}", daemon=True
         )
         try:
             attend.start()
-            await begun
+            return await begun
         except BaseException:
             self.kill()
-            ours.close()
             raise
-        return ours
 
-    def _attend(
-        self, command: list[str], env: dict[str, str], theirs: socket.socket, begun: asyncio.Future[None]
-    ) -> None:
-        reading, writing = os.pipe()
+    def _attend(self, python: str, env: dict[str, str], begun: asyncio.Future[socket.socket]) -> None:
         try:
-            process = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
-                command,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # a Ctrl-C at the host's terminal is the host's to hear
-            )
+            with ExitStack() as unless_begun:
+                ours, theirs = socket.socketpair()
+                unless_begun.enter_context(ours)
+                with theirs:
+                    process, listening = self._begin(python, env, theirs.fileno())
+                unless_begun.pop_all()
         except BaseException as failed:  # noqa: BLE001 - told to whoever started it
-            os.close(reading)
             self._tell(_refuse, begun, failed)
             return
-        finally:
-            os.close(writing)
-            theirs.close()
-        threading.Thread(target=self._listen, args=(reading,), name=f"output of {self.name}", daemon=True).start()
         with self._lock:
             self._process, self.pid = process, process.pid
             unwanted = self._unwanted
         if unwanted:
             self.kill()
-        self._tell(_accept, begun)
-        self._tell(self._on_end, ended(self._outlast(process)))
+        self._tell(_accept, begun, ours)
+        words = ended(self._outlast(process))
+        listening.join(LAST_LINES)
+        self._tell(self._on_end, words)
+
+    def _begin(self, python: str, env: dict[str, str], theirs: int) -> tuple[subprocess.Popen[bytes], threading.Thread]:
+        """Start the process, and the thread that listens to what it writes."""
+        reading, writing = os.pipe()
+        listening = threading.Thread(target=self._listen, args=(reading,), name=f"output of {self.name}", daemon=True)
+        try:
+            listening.start()
+        except RuntimeError:
+            os.close(reading)
+            os.close(writing)
+            raise
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
+                [python, "-X", "faulthandler", "-c", LOADER, str(theirs), str(os.getpid()), *FOLDERS],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                pass_fds=(theirs,),
+                start_new_session=True,  # a Ctrl-C at the host's terminal is the host's to hear
+            )
+        finally:
+            os.close(writing)
+        return process, listening
 
     def _outlast(self, process: subprocess.Popen[bytes]) -> int:
         """Wait for the end, end what it has left behind, and return its exit code."""
@@ -144,12 +159,14 @@ class WorkerProcess:
                     os.killpg(self.pid, signal.SIGKILL)
 
 
-def _accept(begun: asyncio.Future[None]) -> None:
-    if not begun.done():
-        begun.set_result(None)
+def _accept(begun: asyncio.Future[socket.socket], ours: socket.socket) -> None:
+    if begun.done():
+        ours.close()
+    else:
+        begun.set_result(ours)
 
 
-def _refuse(begun: asyncio.Future[None], failed: BaseException) -> None:
+def _refuse(begun: asyncio.Future[socket.socket], failed: BaseException) -> None:
     if not begun.done():
         begun.set_exception(failed)
 

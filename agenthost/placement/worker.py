@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ HOOKS = ("register_adapters", "register_agents")
 SPENT = 70
 """Exit code of a worker that cannot go on."""
 
+_decoded = json.JSONDecoder().raw_decode  # what `json.loads` does besides costs as much again
+
 LOOK = 1.0
 """Seconds between two looks at whether the host is still there, where the kernel does not tell."""
 
@@ -71,7 +74,7 @@ LOOK = 1.0
 def main(descriptor: int, parent: int) -> None:
     """Serve the host whose process is `parent`, over the socket `descriptor`, until it closes that."""
     die_with(parent)
-    for told in (signal.SIGTERM, signal.SIGINT):  # to a group that the host is in as well: the host says what follows
+    for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # to all of a service: the host says what follows
         signal.signal(told, lambda _signal, _frame: None)
     connection = socket.socket(fileno=descriptor)
     connection.set_inheritable(False)
@@ -82,7 +85,14 @@ def main(descriptor: int, parent: int) -> None:
         limit = opening["max_memory"]
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     sys.path[:] = dict.fromkeys([*opening["path"], *sys.path])
-    asyncio.run(Worker(opening).serve(connection))
+    runner = asyncio.Runner()
+    try:
+        runner.run(Worker(opening).serve(connection))
+    except BaseException:  # noqa: BLE001 - an agent has ended the loop; its runs are not to be told that they are cancelled
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(SPENT)
+    runner.close()
 
 
 def die_with(parent: int) -> None:
@@ -188,7 +198,7 @@ class Worker:
 
     def _received(self, kind: int, number: int, body: bytes) -> None:
         if kind == CALL:
-            self._begin(number, json.loads(body.decode()))
+            self._begin(number, _decoded(body.decode())[0])
         elif kind == CREDIT:
             if number in self._runs:
                 self._runs[number].allow(AMOUNT.unpack(body)[0])

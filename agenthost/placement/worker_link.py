@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,17 @@ DEAF_AFTER = 2.5
 """Seconds after which a run that goes on all the same costs its worker."""
 
 LAST_WORDS = 0.1
-"""Seconds for what a process that has ended had sent: something else may hold its end of the socket open."""
+"""Seconds for what a process that has ended had sent, as something else may hold its end of the socket open; and for a
+log without room to take what a run that was cancelled still says."""
+
+WAY_OUT = 0.5
+"""Seconds that a process has to end by itself once it has closed its socket: it then says itself how it ended."""
 
 END_WITHIN = 1.0
 """Seconds that a worker has to end once it was told to; to leave its lifespan it has had its grace."""
+
+BLOCKED = 0.2
+"""Seconds that it has to leave its lifespan where a run in it does not end: then it may hear nothing at all."""
 
 _new = tuple.__new__  # as in `event_encoding`: half of what a named tuple's own constructor costs
 
@@ -74,8 +81,9 @@ class _Call:
         return self.waiter
 
     def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def end(self, reply: bytes = b"", failure: HostError | None = None) -> None:
         self.ended, self.reply, self.failure = True, reply, failure
@@ -99,6 +107,7 @@ class WorkerLink:
         self.found: tuple[str | None, str | None] = (None, None)
         """The distribution, and its version, that the worker found the agent in."""
         self._on_out = on_out
+        self._out = False
         self._calls: dict[int, _Call] = {}
         self._back: dict[int, asyncio.Task[None]] = {}
         self._numbers = itertools.count()
@@ -209,7 +218,7 @@ class WorkerLink:
                     taken += 1 + (len(body) >> PIECE)
                     room = emit(_entry(seq, body))
                     if room is not None:
-                        await room
+                        await (room if stopped is None else _for_a_moment(room))
                     if taken >= REFUND:
                         self._send(CREDIT, call.number, AMOUNT.pack(taken))
                         taken = 0
@@ -238,8 +247,13 @@ class WorkerLink:
         call.deaf = True
         if not self.retired:
             self.retired = True
-            self._on_out(self)
+            self._go_out()
         self._kill_if_idle()
+
+    def _go_out(self) -> None:
+        if not self._out:
+            self._out = True
+            self._on_out(self)
 
     def _kill_if_idle(self) -> None:
         if self.retired and all(call.deaf for call in self._calls.values()):
@@ -300,11 +314,17 @@ class WorkerLink:
         if self._words:
             self._lost(self._words)
         else:
+            self._go_out()
+            asyncio.get_running_loop().call_later(WAY_OUT, self._cut_off)
+
+    def _cut_off(self) -> None:
+        if not self._words:
+            self._words = "closed its connection"
             self.kill()
-            asyncio.get_running_loop().call_later(END_WITHIN, self._lost, "closed its connection")
+            asyncio.get_running_loop().call_later(END_WITHIN, self._lost, self._words)
 
     def _died(self, words: str) -> None:
-        self._words = words
+        words = self._words = self._words or words
         if self._wire is None:
             self._lost(words)
         else:
@@ -315,8 +335,7 @@ class WorkerLink:
         if self.gone.done():
             return
         self.gone.set_result(words)
-        if not self.retired:
-            self._on_out(self)
+        self._go_out()
         for call in tuple(self._calls.values()):
             if not call.ended:
                 call.end(failure=self._crash())
@@ -329,13 +348,19 @@ class WorkerLink:
     async def close(self, grace: float) -> None:
         """Have the agent leave its lifespan, and end the process; raises what leaving raised."""
         try:
-            async with asyncio.timeout(grace + END_WITHIN):
+            async with asyncio.timeout(BLOCKED if self._calls else grace + END_WITHIN):
                 await self.ask("close", grace=grace)
         finally:
             if self._wire is not None:
                 self._wire.close()
             await asyncio.wait((self.gone,), timeout=END_WITHIN)
             await self.end()
+
+
+async def _for_a_moment(room: Awaitable[None]) -> None:
+    """Wait for room in the log of a run that was cancelled: where its readers have left, there will be none."""
+    async with asyncio.timeout(LAST_WORDS):
+        await room
 
 
 def _entry(seq: int, body: bytes) -> Entry:

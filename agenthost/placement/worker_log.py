@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from agenthost.blame import encodable
-from agenthost.placement.allowance import Allowance, cut
+from agenthost.placement.allowance import Allowance, abridged, cut
 
 run_id: ContextVar[str | None] = ContextVar("agenthost_run_id", default=None)
 """The run whose agent is at work in this context."""
@@ -46,7 +46,7 @@ class WorkerLog(logging.Handler):
             "level": record.levelno,
             "message": cut(text if record.name == self._name else f"{record.name}: {text}"),
             "run_id": getattr(record, "run_id", None) or run_id.get(),
-            "traceback": encodable(trace) if trace else None,
+            "traceback": encodable(abridged(trace)) if trace else None,
         }
 
 

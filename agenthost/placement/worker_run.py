@@ -134,6 +134,8 @@ class WorkerRun:
         self._left -= 1
         if self._credit > 0 and self._left and time.monotonic() - self._turned < MOMENT:
             return None
+        if kind == "result":  # it leaves with the end, which is all there is to come
+            return None
         return self._breathe()
 
     def _after_the_end(self, entry: Entry) -> None:

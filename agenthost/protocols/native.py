@@ -231,7 +231,7 @@ async def _thread(request: Request, thread_id: str = _THREAD_ID) -> Response:
     exchange = exchange_of(request.scope)
     key = _key(exchange, thread_id)
     entry = exchange.agent
-    if entry.available and not entry.serving:
+    if entry.expected and not entry.serving:
         entry = await entry.awake()  # only once it is loaded it is known whether it keeps threads itself
     stored = await exchange.host.store.get_thread(key)
     with entry.newest.asked() as ref:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agenthost import registry
 from agenthost.agents import AgentSource, AgentSpec
 from agenthost.config import load_config
 from agenthost.plugins import own_version
@@ -87,7 +88,10 @@ def specs(**loads: Callable[[], object]) -> list[AgentSpec]:
     return [AgentSpec(name=name, source=AgentSource(use=name, load=load)) for name, load in loads.items()]
 
 
-def test_an_agent_is_listed_while_it_loads_and_its_documents_are_its_own_once_it_has(tmp_path: Path) -> None:
+def test_an_agent_is_listed_while_it_loads_and_its_documents_are_its_own_once_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "PATIENCE", 0.05)
     gate = threading.Event()
 
     def slow() -> object:

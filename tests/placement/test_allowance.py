@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agenthost.placement.allowance import LONGEST, Allowance, cut
+from agenthost.placement.allowance import LONGEST, LONGEST_TRACE, Allowance, abridged, cut
 
 
 def test_what_is_over_the_allowance_is_counted() -> None:
@@ -41,3 +41,12 @@ def test_with_time_more_may_be_logged() -> None:
 def test_a_line_that_is_too_long_is_cut() -> None:
     assert cut("x" * LONGEST) == "x" * LONGEST
     assert cut("x" * (LONGEST + 1)) == "x" * LONGEST + f"… ({LONGEST + 1} characters)"
+
+
+def test_a_traceback_that_is_too_long_keeps_its_beginning_and_its_end() -> None:
+    assert abridged("x" * LONGEST_TRACE) == "x" * LONGEST_TRACE
+    long = "Traceback" + "x" * LONGEST_TRACE + "ValueError: why"
+    assert abridged(long).startswith("Tracebackx")
+    assert abridged(long).endswith("xValueError: why")
+    assert f"…\n({len(long)} characters)\n…" in abridged(long)
+    assert len(abridged(long)) < LONGEST_TRACE + 50

@@ -26,6 +26,7 @@ from agenthost.errors import (
     RunTimeout,
 )
 from agenthost.events import Interrupt
+from agenthost.placement.allowance import LONGEST, LONGEST_TRACE
 from agenthost.placement.carrying import (
     RaisedInWorker,
     context_of,
@@ -168,6 +169,12 @@ def test_what_an_agent_raised_crosses_as_the_text_of_its_traceback() -> None:
         unknown = error_of(sent(told_error(raised)))
     assert (type(unknown), unknown.message) == (AgentError, "ValueError was raised")
     assert SECRET in str(unknown.__cause__)
+
+
+def test_an_error_crosses_in_part_where_its_words_are_a_document() -> None:
+    long = "x" * (1 << 20)
+    back = error_of(sent(told_error(caused(AgentError(long, hint=long), ValueError(long)))))
+    assert len(back.message) + len(back.hint or "") + len(str(back.__cause__)) < 4 * LONGEST + 2 * LONGEST_TRACE
 
 
 def test_text_that_json_cannot_carry_is_spelled_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from agenthost.errors import AgentCrashed, AgentUnavailable, LoadError
 from agenthost.placement import crew
 from agenthost.placement.process import ProcessPlacement
 from tests.agents_for_tests import until, within
-from tests.placement.workers import AGENTS, Log, asked, opened, said, spec_of
+from tests.placement.workers import AGENTS, Log, alive, asked, opened, said, spec_of
 
 TWO = ProcessOptions(workers=2)
 
@@ -140,5 +141,40 @@ def test_an_open_that_is_given_up_leaves_no_worker(tmp_path: Path) -> None:
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await within(opening)
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_host_that_has_no_thread_to_spare_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+    start = threading.Thread.start
+
+    def no_more(thread: threading.Thread) -> None:
+        if thread.name in {"worker agent", "output of agent"} and thread.name not in refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def main() -> None:
+        async with opened(tmp_path, "pid") as ref:
+            [before] = ref.pids
+            monkeypatch.setattr(threading.Thread, "start", no_more)
+            os.kill(before, signal.SIGKILL)
+            await until(lambda: ref.pids not in ([], [before]))
+            assert refused == ["worker agent", "output of agent"]
+
+    asyncio.run(main())
+
+
+def test_a_close_that_is_given_up_leaves_no_worker(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, "pid", process=TWO) as ref:
+            pids = ref.pids
+            closing = asyncio.create_task(ref.close(5.0))
+            await asyncio.sleep(0)
+            closing.cancel()
+            await until(lambda: not any(map(alive, pids)))
+            await asyncio.wait((closing,))
 
     asyncio.run(main())

@@ -110,6 +110,22 @@ def test_another_environment_has_the_hosts_agenthost_and_nothing_else_of_it(tmp_
     asyncio.run(main())
 
 
+def test_no_module_of_a_worker_is_taken_from_the_folder_that_the_host_was_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("types", "warnings", "contextlib", "agenthost", "json"):
+        (here / f"{name}.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(here)
+
+    async def main() -> None:
+        async with opened(tmp_path, "echo") as ref:
+            assert await said(ref, "hello") == ["hello"]
+
+    asyncio.run(main())
+
+
 def test_what_cannot_be_sent_to_a_worker_fails_the_run_and_is_named(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path, "echo") as ref:

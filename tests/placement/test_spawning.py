@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -150,3 +151,31 @@ def test_a_python_that_is_too_old_says_so(tmp_path: Path) -> None:
             assert watched.heard.startswith(b"agenthost needs Python 3.11 or later, and this is ")
 
     asyncio.run(main())
+
+
+def test_a_host_without_descriptors_to_spare_is_told_so_and_loses_none() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> None:
+        before = open_descriptors()
+        for spare in range(6):  # it takes a socket's two ends, a pipe's, and what `subprocess` takes for a moment
+            watched = Watched()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first_free() + spare, hard[1]))
+            try:
+                with pytest.raises(OSError, match="Too many open files"):
+                    await within(watched.process.start(PYTHON, {}))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, hard)
+            await until(lambda: open_descriptors() == before)
+
+    asyncio.run(main())
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/dev/fd"))
+
+
+def first_free() -> int:
+    free = os.dup(0)
+    os.close(free)
+    return free

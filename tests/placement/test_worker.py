@@ -62,8 +62,8 @@ class Bad:
         return ""
 
 async def signals(ctx):
-    os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGINT)
+    for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(os.getpid(), told)
     yield "still here"
 """
 

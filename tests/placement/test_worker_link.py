@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from agenthost.errors import AgentCrashed, AgentError
+from agenthost.placement import worker_link
+from agenthost.placement.allowance import LONGEST, LONGEST_TRACE
 from agenthost.placement.frames import WINDOW
 from agenthost.placement.process import ProcessRef
 from agenthost.placement.worker_link import WorkerLink
@@ -104,6 +106,75 @@ def test_a_worker_with_a_run_that_does_not_hear_is_replaced_and_ends_once_its_ot
     asyncio.run(main())
 
 
+def test_a_run_that_is_cancelled_while_its_log_has_no_room_ends_and_does_not_wait_for_a_second_cancel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_link, "CANCEL_AGAIN", 600.0)
+    monkeypatch.setattr(worker_link, "DEAF_AFTER", 600.0)
+
+    async def main() -> None:
+        async with opened(tmp_path, "count") as ref:
+            log = Log()
+            log.room.clear()  # its readers have left, and take nothing more
+            run = asyncio.create_task(ref.run(asked("3000"), log.emit))
+            await until(lambda: log.entries)
+            [call] = link_of(ref)._calls.values()
+            await until(lambda: len(call.ready) == WINDOW - 1)
+            run.cancel()
+            try:
+                with pytest.raises(asyncio.CancelledError):
+                    await within(asyncio.shield(run))
+            finally:
+                log.room.set()
+            assert link_of(ref).busy == 0
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_ends_its_loop_has_crashed_and_so_has_the_run_beside_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, "leaves") as ref:
+            beside = Log()
+            other = asyncio.create_task(ref.run(asked(), beside.emit))
+            await until(lambda: beside.entries)
+            for run in (ref.run(asked("now"), Log().emit), other):
+                with pytest.raises(AgentCrashed, match="ended with exit code 70"):
+                    await within(run)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_closes_its_socket_is_ended_and_what_comes_meanwhile_goes_to_the_next(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, "shuts") as ref:
+            [pid], log = ref.pids, Log()
+            run = asyncio.create_task(ref.run(asked("shut"), log.emit))
+            await until(lambda: not ref.pids)
+            [another] = await said(ref)
+            assert another != str(pid)
+            with pytest.raises(AgentCrashed) as crashed:
+                await within(run)
+            assert crashed.value.message == "the worker of agent 'agent' closed its connection"
+            await until(lambda: not alive(pid))
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_blocked_is_closed_without_the_grace_that_it_could_not_use(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, "blocks") as ref:
+            [pid], log = ref.pids, Log()
+            run = asyncio.create_task(ref.run(asked(), log.emit))
+            await until(lambda: log.entries)
+            [closed] = await within(asyncio.gather(ref.close(600.0), return_exceptions=True))
+            assert isinstance(closed, TimeoutError)
+            assert not alive(pid)
+            with pytest.raises(AgentCrashed):
+                await within(run)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [("7", "ended with exit code 7"), ("0", "ended with exit code 0")],
@@ -146,5 +217,17 @@ def test_what_an_agent_raises_is_its_error_with_the_traceback_of_its_own_frames(
             assert failed.value.message == "ValueError: why"
             assert 'raise ValueError("why")' in str(failed.value.__cause__)
             assert "placement" not in str(failed.value.__cause__)
+
+    asyncio.run(main())
+
+
+def test_what_an_agent_raises_costs_the_host_little_whatever_its_text_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, "verbose") as ref:
+            with pytest.raises(AgentError, match="ValueError: xxx") as failed:
+                await within(ref.run(asked(), Log().emit))
+            assert len(failed.value.message) < 2 * LONGEST
+            assert len(str(failed.value.__cause__)) < 2 * LONGEST_TRACE
+            assert "in verbose" in str(failed.value.__cause__)
 
     asyncio.run(main())

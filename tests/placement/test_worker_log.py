@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agenthost.events import encode_json
-from agenthost.placement.allowance import AT_ONCE
+from agenthost.placement.allowance import AT_ONCE, LONGEST_TRACE
 from agenthost.placement.worker_log import WorkerLog, log_here, run_id
 from agenthost.telemetry import LineFormatter
 
@@ -54,6 +54,13 @@ def test_a_traceback_is_sent_as_text() -> None:
             logging.LogRecord(AGENT, logging.ERROR, "", 0, "x", None, (ValueError, raised, raised.__traceback__))
         )
     assert sent.told[0]["traceback"].endswith("ValueError: why")
+
+
+def test_a_traceback_is_sent_in_part_where_it_is_a_document() -> None:
+    sent = Sent()
+    raised = ValueError("x" * (1 << 20))
+    sent.handle(logging.LogRecord(AGENT, logging.ERROR, "", 0, "x", None, (ValueError, raised, None)))
+    assert len(sent.told[0]["traceback"]) < 2 * LONGEST_TRACE
 
 
 def test_a_record_that_cannot_be_rendered_is_said_to_be_so() -> None:

@@ -18,6 +18,7 @@ from tests.agents_for_tests import within
 AGENTS = '''
 import asyncio
 import os
+import sys
 import time
 from agenthost import Health, Interrupt, Result
 
@@ -56,6 +57,27 @@ async def mixed(ctx):
 
 async def fails(ctx):
     raise ValueError("why")
+
+async def verbose(ctx):
+    raise ValueError("x" * (20 << 20))
+
+async def leaves(ctx):
+    """Ends its process's loop, and with that the run that is beside it; or waits, by its prompt."""
+    yield "begun"
+    if ctx.prompt:
+        asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.Event().wait()
+
+async def shuts(ctx):
+    """Closes what its process has open, its socket too, and lives on; or says who it is, by its prompt."""
+    yield str(os.getpid())
+    if ctx.prompt:
+        os.closerange(3, 64)
+        time.sleep(600)
+
+async def blocks(ctx):
+    yield "begun"
+    time.sleep(600)
 
 class Ill:
     async def run(self, ctx):
