@@ -25,7 +25,7 @@ from typing import Any
 from agenthost.agents import AgentRef, RunContext, RunRequest, RunResult
 from agenthost.blame import summary
 from agenthost.contained_tasks import contain_tasks
-from agenthost.errors import AgentError, HostError, LoadError
+from agenthost.errors import AgentError, HostError, InvalidRequest, LoadError
 from agenthost.event_encoding import encode_event_plainly
 from agenthost.events import encode_json
 from agenthost.finding import find_source
@@ -66,6 +66,9 @@ SPENT = 70
 """Exit code of a worker that cannot go on."""
 
 _decoded = json.JSONDecoder().raw_decode  # what `json.loads` does besides costs as much again
+
+MAX_CALL = 10 << 20
+"""Bytes of one `ctx.call`, which the host reads at one go: as many as a request may have where nothing else is set."""
 
 LOOK = 1.0
 """Seconds between two looks at whether the host is still there, where the kernel does not tell."""
@@ -245,6 +248,8 @@ class Worker:
     async def _call(self, run: int, name: str, request: RunRequest) -> RunResult:
         """`ctx.call`: ask the host to run another agent as a child of this run."""
         body = encode_json(told_call(run, name, request))
+        if len(body) > MAX_CALL:
+            raise InvalidRequest(f"ctx.call: more than {MAX_CALL >> 20} MiB in one call")
         number = next(self._numbers)
         asked = self._asked[number] = self._loop.create_future()
         self._wire.send(CALL, number, body)

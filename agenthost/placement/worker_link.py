@@ -350,6 +350,9 @@ class WorkerLink:
         try:
             async with asyncio.timeout(BLOCKED if self._calls else grace + END_WITHIN):
                 await self.ask("close", grace=grace)
+        except TimeoutError:
+            self.kill()
+            raise
         finally:
             if self._wire is not None:
                 self._wire.close()

@@ -221,6 +221,15 @@ def test_what_an_agent_raises_is_its_error_with_the_traceback_of_its_own_frames(
     asyncio.run(main())
 
 
+def test_a_call_that_would_take_all_of_the_hosts_time_is_not_made(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, "calls") as ref:
+            with pytest.raises(AgentError, match=r"InvalidRequest: ctx\.call: more than 10 MiB in one call"):
+                await within(ref.run(asked(), Log().emit))
+
+    asyncio.run(main())
+
+
 def test_what_an_agent_raises_costs_the_host_little_whatever_its_text_is(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path, "verbose") as ref:

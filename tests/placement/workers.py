@@ -75,6 +75,9 @@ async def shuts(ctx):
         os.closerange(3, 64)
         time.sleep(600)
 
+async def calls(ctx):
+    await ctx.call("other", "x" * (10 << 20))
+
 async def blocks(ctx):
     yield "begun"
     time.sleep(600)
