@@ -282,6 +282,8 @@ class AgentSource:
     load: Callable[[], Any]
     distribution: str | None = None
     version: str | None = None
+    module: str = ""
+    """The module that the object is looked up in (`acme.agents`, or `app.py` as in `use`), as far as that is known."""
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ from agenthost.config import AgentConfig, Config, EnvironmentConfig
 from agenthost.environments import environment_name
 from agenthost.errors import LoadError
 from agenthost.finding import Finder, InstalledAgent, Offers, unloadable
+from agenthost.placement.authors import DEV
 from agenthost.plugins import Plugins
 
 
@@ -53,7 +54,7 @@ def _spec(finder: Finder, agent: AgentConfig) -> AgentSpec:
         required=agent.required,
         protocols=agent.protocols,
         settings=agent.settings,
-        placement="process" if environment and agent.placement == "in-process" else agent.placement,
+        placement="process" if environment and agent.placement in {"in-process", DEV} else agent.placement,
         environment=environment,
         env=agent.env,
         process=ProcessOptions(agent.process.workers, agent.process.max_memory),

@@ -48,6 +48,8 @@ class AgentEntry:
     stuck: int = 0
     ailments: dict[str, HostError] = field(default_factory=dict)
     """What a serving agent is degraded by, by kind."""
+    outdated: HostError | None = None
+    """Why newer code of it is not what serves."""
     successor: AgentEntry | None = None
     gone: bool = False
     """Whether it is no longer listed, and nothing takes its place."""

@@ -13,8 +13,7 @@
     │   └── AgentNotReady 503 · AgentOverloaded 503 · TooManyConnections 503
     └── RunError              a run that ended without completing
         ├── AgentError · BadEvent · AgentCrashed · StoreError · HostLost
-        ├── AgentUnavailable · HostStopping
-        ├── RunTimeout · Cancelled
+        ├── AgentUnavailable · HostStopping · RunTimeout · Cancelled
         └── AgentPaused       only raised by `ctx.call`: the agent called wants an answer first
 
 `message` is written for the person who can act; a client sees it only where `public` is true (nothing in it came from
@@ -42,7 +41,8 @@ class HostError(Exception):
     title: ClassVar[str] = "Internal error"
     public: ClassVar[bool] = False
     traceback: str | None = None
-    """Where in a plugin's code it came from, for its author; operators see it, callers never."""
+    files: Mapping[str, float] | None = None
+    """For an author: where in their code it came from, and which files may mend it, read when; callers never see it."""
 
     def __init__(self, message: str = "", *, hint: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message or self.title)

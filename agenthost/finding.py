@@ -76,6 +76,13 @@ class _Offer:
     def key(self) -> tuple[str, str]:
         return normalise(self.distribution), self.name
 
+    @property
+    def module(self) -> str:
+        if self.value is not None:
+            return self.value.partition(":")[0].strip()
+        module: object = getattr(type(self.agent), "__module__", "")
+        return module if isinstance(module, str) else ""
+
     def load(self, blame: Blame) -> Any:
         return self.agent if self.value is None else import_object(self.value, blame=blame)
 
@@ -130,7 +137,7 @@ class Finder:
         if offer.problem:
             return offer.problem
         blame = Blame(f"agent {self.name!r} ({offer.label})", offer.distribution, offer.version, self.otherwise)
-        return AgentSource(self.use, partial(offer.load, blame), offer.distribution, offer.version)
+        return AgentSource(self.use, partial(offer.load, blame), offer.distribution, offer.version, offer.module)
 
     def _suspects(self) -> list[Plugin]:
         """The plugins that may be why this agent is not there: any, or the named distribution's."""
@@ -143,7 +150,8 @@ class Finder:
             # `acme:support` may be a module's attribute as well as what distribution acme would have registered.
             otherwise = f"mend plugin {suspects[0].name!r} ({suspects[0].label}) if that has it, or {otherwise}"
         blame = Blame(f"agent {self.name!r} ({self.use})", otherwise=otherwise)
-        return AgentSource(self.use, partial(import_object, self.use, self.base_dir, blame=blame))
+        load = partial(import_object, self.use, self.base_dir, blame=blame)
+        return AgentSource(self.use, load, module=self.use.rpartition(":")[0].strip())
 
     def _collision(self, candidates: list[_Offer]) -> LoadError:
         """Two distributions claim one name, which `use` settles; or one does so twice, which only it can settle."""

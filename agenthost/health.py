@@ -25,6 +25,7 @@ def agent_report(entry: AgentEntry) -> dict[str, Any]:
         "reason": reason.message if reason else None,
         "hint": reason.hint if reason else None,
         "stack": reason.traceback if reason and entry.state == "degraded" else None,
+        "not_reloaded": entry.outdated.message if entry.outdated else None,
         "distribution": entry.source.distribution,
         "version": entry.source.version,
         "use": entry.source.use,

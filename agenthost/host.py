@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,21 +14,19 @@ from agenthost.agents import AgentSpec, Placement
 from agenthost.api_keys import ApiKeys, keys_of
 from agenthost.auth import Authenticator, Principal
 from agenthost.blame import summary
+from agenthost.builtin_hooks import BuiltinHooks
 from agenthost.checkups import check_up
 from agenthost.config import Config
 from agenthost.contained_tasks import contain_tasks
 from agenthost.discovery import discover
-from agenthost.encoding import encode_event
 from agenthost.entries import AgentEntry
 from agenthost.environments import Environments
 from agenthost.errors import AgentNotReady, AuthError, ConfigError, Forbidden, HostError, NotFound
 from agenthost.health import agent_report, not_ready, version_report
-from agenthost.hookspecs import Adapter, Dialect, RegisterAuthenticator, RegisterPlacement, hookimpl
+from agenthost.hookspecs import Adapter, Dialect
 from agenthost.importing import Importer
 from agenthost.left_runs import LeftRuns
 from agenthost.lifespans import LifespanTask
-from agenthost.placement.in_process import InProcess
-from agenthost.placement.process import Interpreter, ProcessPlacement
 from agenthost.plugins import ALL_HOOKS, Plugin, Plugins
 from agenthost.registry import Registry
 from agenthost.retention import keep_tidy
@@ -49,26 +47,6 @@ CLOSE_GRACE = 5.0
 log = logging.getLogger("agenthost.host")
 
 T = TypeVar("T")
-
-
-class Builtins:
-    """The host's own authenticator and placements, registered through the same door as everybody's."""
-
-    def __init__(self, importer: Importer, adapters: Callable[[], Sequence[Adapter]], interpreter: Interpreter) -> None:
-        self._importer = importer
-        self._adapters = adapters
-        self._interpreter = interpreter
-
-    @hookimpl
-    def register_authenticators(self, register: RegisterAuthenticator, config: Config) -> None:
-        """Register `api-keys`."""
-        register("api-keys", ApiKeys(keys_of(config)))
-
-    @hookimpl
-    def register_placements(self, register: RegisterPlacement, config: Config) -> None:
-        """Register `in-process` and `process`."""
-        register("in-process", InProcess(self._importer, self._adapters, encode_event))
-        register("process", ProcessPlacement(config.base_dir, config.plugins.block, self._interpreter))
 
 
 def store_url(config: Config) -> str:
@@ -106,7 +84,8 @@ class Host:
         self.registry = Registry(self._placements, self._dialect_names, self.environments.prepare, self._agent_is_ready)
         self.store: Store
         self.runs: Runs
-        self._builtins = (Builtins(self.importer, self._adapters, self.environments.interpreter), *builtins)
+        ours = BuiltinHooks(self.importer, self._adapters, self.environments.interpreter, dev=not authenticating)
+        self._builtins = (ours, *builtins)
         self._specs = specs
         self._hooks = hooks
         self._authenticating = authenticating
@@ -121,6 +100,8 @@ class Host:
         self._loaded = False
         self._prepared = False
         self.started = False
+        self.settle = SETTLE
+        self.blocks = False  # whether its loop may stand, at a breakpoint
 
     def _adapters(self) -> list[Adapter]:
         return [registered.value for registered in self.plugins.adapters.values()]
@@ -204,12 +185,12 @@ class Host:
         why = "".join(f"; plugin '{plugin.name}' ({plugin.label}) is {plugin.state}" for plugin in suspects)
         return ConfigError(f"[auth] use names '{name}', which no plugin registered{why}", hint=f"one of: {known}")
 
-    async def start(self, settle: float = SETTLE) -> None:
+    async def start(self, settle: float | None = None) -> None:
         """Recover the store, begin to load every agent, and wait up to `settle` seconds for those that are quick."""
         self.prepare()
         self._loop = asyncio.get_running_loop()
         contain_tasks(self._loop)
-        self._watchdog = Watchdog(self.runs.of_task, self.entries)
+        self._watchdog = None if self.blocks else Watchdog(self.runs.of_task, self.entries)
         left = await self.store.recover()
         pending = self.plugins.pending
         specs = discover(self.config, self.plugins) if self._specs is None else self._specs
@@ -222,7 +203,7 @@ class Host:
         kept = self.config.store
         self.background(check_up(self.entries.values), "checkups")
         self.background(keep_tidy(self.store, kept.run_retention, kept.thread_retention), "retention")
-        await self.registry.settled(settle)
+        await self.registry.settled(self.settle if settle is None else settle)
         self.started = True
         if pending:
             self._look_again()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -33,6 +33,8 @@ class Operations:
     def __init__(self, host: Host, read: Callable[[], Config] | None, admit: Admit) -> None:
         self.last_reload: dict[str, Any] | None = None
         """When, by whom, whether it was applied, and what it changed or why not."""
+        self.mended_by: Mapping[str, float] = {}
+        """Files of authors' own that may be why the last reload was not applied; unchanged since when."""
         self.told: list[Callable[[Config], None]] = []
         self._host = host
         self._read = read
@@ -67,10 +69,10 @@ class Operations:
         """Have agents.toml as it now is in force; returns what that changed. Raises `ReloadFailed`: nothing did."""
         return await self._done(self._reload(by), "reload")
 
-    def ask_for_reload(self, by: str) -> None:
-        """Reload beside everything else; the log says how that went."""
+    def ask_for_reload(self, by: str, then: Callable[[], None] | None = None) -> None:
+        """Reload beside everything else; the log says how that went. `then` is called, whatever came of that."""
         if not self._host.runs.stopping:
-            self._host.background(self._reload_quietly(by), "reload")
+            self._host.background(self._reload_quietly(by, then), "reload")
 
     async def _done(self, work: Coroutine[Any, Any, T], name: str) -> T:
         if self._host.runs.stopping:
@@ -89,9 +91,11 @@ class Operations:
             raise ReloadFailed("this host was not started from a file: there is nothing to read again")
         return self._read
 
-    async def _reload_quietly(self, by: str) -> None:
+    async def _reload_quietly(self, by: str, then: Callable[[], None] | None) -> None:
         with suppress(ReloadFailed):  # the log says so, and so does /health
             await self._reload(by)
+        if then is not None:
+            then()
 
     async def _reload(self, by: str) -> dict[str, Any]:
         async with self._turn:
@@ -100,9 +104,11 @@ class Operations:
                 plan = await self.plan()
                 await carried_out(self._host, plan, self._admit)
             except ReloadFailed as failed:
+                self.mended_by = failed.files or {}
                 self.last_reload = {**asked, "applied": False, "problem": failed.message, "hint": failed.hint}
                 log.error("not reloaded (%s), nothing has changed: %s", by, failed.describe())
                 raise
+            self.mended_by = {}
             self.last_reload = {**asked, "applied": True, **plan.report()}
             log.info("reloaded (%s): %s", by, told(plan))
             for tell in self.told:

@@ -10,6 +10,7 @@ from agenthost.agents import AgentSpec
 from agenthost.config import Config
 from agenthost.config.keys import KeyConfig, Section
 from agenthost.entries import AgentEntry
+from agenthost.placement.authors import DEV
 
 ADJUSTED = frozenset(
     {
@@ -135,7 +136,8 @@ def _as_imported(entry: AgentEntry, spec: AgentSpec) -> tuple[AgentSpec, str | N
     """The spec as this process can have it: code that is imported stays as it is, whatever is installed meanwhile."""
     ours, theirs = entry.spec.source, spec.source
     same = (ours.use, ours.distribution) == (theirs.use, theirs.distribution)
-    here = entry.ref is not None and entry.spec.placement == spec.placement == "in-process"
+    here = entry.ref is not None and entry.spec.placement == spec.placement in {"in-process", DEV}
+    here = here and not getattr(entry.ref, "pids", ())
     if not (same and here) or ours.version == theirs.version:
         return spec, None
     stale = f"agent '{spec.name}': {theirs.label} is installed, and {ours.version} is imported"

@@ -53,7 +53,9 @@ async def carried_out(host: Host, plan: Plan, admit: Admit) -> None:
                 host.registry.check(spec)
         built = await _built(host, plan.built)
     except HostError as problem:
-        raise ReloadFailed(problem.message, hint=problem.hint) from problem
+        failed = ReloadFailed(problem.message, hint=problem.hint)
+        failed.files = problem.files
+        raise failed from problem
     # From here on there is nothing that can fail, nor anybody else's turn.
     host.config, host.authenticators = plan.config, authenticators
     let_in()
@@ -100,7 +102,9 @@ async def _built(host: Host, specs: Sequence[AgentSpec]) -> list[AgentEntry]:
             await _undone(host, builds)
     if problems:
         hint = problems[0].hint if len(problems) == 1 else None
-        raise HostError("\n".join(problem.message for problem in problems), hint=hint)
+        all_of_them = HostError("\n".join(problem.message for problem in problems), hint=hint)
+        all_of_them.files = {file: at for problem in problems for file, at in (problem.files or {}).items()}
+        raise all_of_them
     return [build.result() for build in builds]
 
 

@@ -125,11 +125,15 @@ def escaped(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """One record, one line: as text with key=value, or as JSON; known secrets become `***`."""
+    """One record, one line: as text with key=value, or as JSON; known secrets become `***`.
 
-    def __init__(self, *, as_json: bool = False, secrets: Collection[str] = ()) -> None:
+    `for_people` lets text have more lines, which are indented.
+    """
+
+    def __init__(self, *, as_json: bool = False, secrets: Collection[str] = (), for_people: bool = False) -> None:
         super().__init__()
         self._as_json = as_json
+        self._for_people = for_people
         found = sorted((secret for secret in secrets if len(secret) >= 8), key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, found))) if found else None
 
@@ -139,7 +143,7 @@ class LineFormatter(logging.Formatter):
         if self._secrets is not None:  # before anything is escaped, or a secret might not look like itself
             for name, value in fields.items():
                 fields[name] = value if isinstance(value, int | float) else self._secrets.sub("***", str(value))
-        return _json_line(fields) if self._as_json else _text_line(fields)
+        return _json_line(fields) if self._as_json else (_text_lines if self._for_people else _text_line)(fields)
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
@@ -172,6 +176,14 @@ def _text_line(fields: Mapping[str, Any]) -> str:
     return head + tail + (f" traceback={escaped(trace)}" if trace else "")
 
 
+def _text_lines(fields: Mapping[str, Any]) -> str:
+    """The line of text, and below it, indented, the lines that message and traceback have besides."""
+    message, *more = str(fields["message"]).rstrip().splitlines() or [""]
+    more += str(fields.get("traceback", "")).rstrip().splitlines()
+    head = _text_line({name: value for name, value in fields.items() if name != "traceback"} | {"message": message})
+    return "\n".join([head, *(f"    {escaped(line)}" for line in more)])
+
+
 def own_stream(stream: TextIO) -> TextIO:
     """Where `stream` leads, by a descriptor of its own: an agent in this process may close `sys.stdout`."""
     try:
@@ -190,10 +202,12 @@ class _LineHandler(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
-def set_up_logging(log_format: str, secrets: Collection[str], stream: TextIO | None = None) -> None:
+def set_up_logging(
+    log_format: str, secrets: Collection[str], stream: TextIO | None = None, *, for_people: bool = False
+) -> None:
     """Send every record of this process to `stream` (stderr), formatted `text` or `json`; replaces earlier handlers."""
     handler = _LineHandler(stream or sys.stderr)
-    handler.setFormatter(LineFormatter(as_json=log_format == "json", secrets=secrets))
+    handler.setFormatter(LineFormatter(as_json=log_format == "json", secrets=secrets, for_people=for_people))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 EVERY = 0.2
 """Seconds between two looks. A change counts once two looks in a row see the same, so that no half file is read."""
 
-Marks = dict[Path, tuple[int, int, int, int] | None]
+Mark = tuple[int, int, int, int]
+Marks = dict[Path, Mark | None]
 
 
 def marks_of(files: Collection[Path]) -> Marks:
@@ -31,19 +32,30 @@ def marks_of(files: Collection[Path]) -> Marks:
 
 
 async def watch(
-    files: Callable[[], Collection[Path]], changed: Callable[[], None], known: Marks, every: float = EVERY
+    files: Callable[[], Mapping[Path, float]],
+    changed: Callable[[Collection[Path]], None],
+    known: Marks,
+    every: float = EVERY,
 ) -> None:
-    """Call `changed` after each change of any of the `files`, until cancelled; they may be other ones from then on.
+    """Call `changed` with those of the `files` that have changed, until cancelled; they may be other ones from then on.
 
-    `known` are their marks as they were when they were read. Files that come to be looked at later have not changed by
-    that. Looks from a thread: a file system may hang.
+    `files` are given with the time, in seconds since the epoch, before which they were not read. `known` are the marks
+    of those that are looked at from the start, as they were then; one that comes later has changed if it was written
+    after its time. Looks from a thread: a file system may hang.
     """
     last: Marks = {}
     while True:
         await asyncio.sleep(every)
-        seen = await asyncio.to_thread(marks_of, files())
-        known = {file: known.get(file, mark) for file, mark in seen.items()}
+        named = files()
+        seen = await asyncio.to_thread(marks_of, named)
+        known = {file: known[file] if file in known else _mark_at(named[file], mark) for file, mark in seen.items()}
         if seen != known and seen == last:
+            news = [file for file, mark in seen.items() if mark != known[file]]
             known = seen
-            changed()
+            changed(news)
         last = seen
+
+
+def _mark_at(time: float, mark: Mark | None) -> Mark | None:
+    """The mark that a file had at a time, if it is `mark` now; None where it was written since."""
+    return mark if mark is None or mark[-1] <= time * 1e9 else None

@@ -80,9 +80,10 @@ def agenthost(
 
 
 class Serving:
-    """`agenthost dev` or `agenthost serve` on a free port, within `with`; it has said its address by then.
+    """`agenthost dev` or `agenthost serve` on a free port, within `with`; it serves by then.
 
-    `out` and `err` are what it has printed so far; `stdout` is where stdout goes instead.
+    `out` and `err` are what it has printed so far; `stdout` is where stdout goes instead. Unless it is to be `loaded`,
+    some agents may be loading yet.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Serving:
         env: Mapping[str, str] | None = None,
         python: Sequence[str] = (sys.executable, "-m", "agenthost"),
         stdout: int = subprocess.PIPE,
+        loaded: bool = True,
     ) -> None:
+        self._loaded = loaded
         self._command = [*python, *arguments, "--port", "0"]
         self._stdout = stdout
         self._cwd = cwd
@@ -120,6 +123,8 @@ class Serving:
             reader.start()
         try:
             self.port = int(self.until(lambda: ADDRESS.search(self.err))[1])
+            if self._loaded:
+                self.until(self._has_loaded)
         except BaseException:
             self._kill()
             raise
@@ -131,6 +136,14 @@ class Serving:
         if self.process.poll() is None and kind is None:
             self.stop()
         self._kill()
+
+    def _has_loaded(self) -> bool:
+        """Whether what the summary shows as loading has been tried since."""
+        summary, whole, since = self.err.partition("\n  callers  ")
+        loading = re.findall(r"^  (\S+) +loading ", summary, re.MULTILINE)
+        return not summary.startswith("agenthost ") or (
+            bool(whole) and all(f"agent '{name}'" in since for name in loading)
+        )
 
     def _kill(self) -> None:
         if self.process.poll() is None:

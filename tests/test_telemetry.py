@@ -54,6 +54,18 @@ def formatters(*secrets: str) -> list[LineFormatter]:
     return [LineFormatter(as_json=as_json, secrets=secrets) for as_json in (False, True)]
 
 
+def test_for_people_a_record_has_the_lines_of_its_message_and_its_traceback_and_no_other_begins_a_line() -> None:
+    formatter = LineFormatter(for_people=True, secrets=["sk-not-for-you"])
+    first, *more = formatter.format(record("not reloaded\nsk-not-for-you\x1b[1m\u2028x", agent="app")).split("\n")
+    assert first == "2023-11-14T22:13:20.250Z error   agenthost.runs: not reloaded agent=app"
+    assert more == ["    ***\\x1b[1m", "    x"]
+    first, *more = formatter.format(failed("two\nlines")).split("\n")
+    assert first.endswith("agenthost.runs: failed")
+    assert more[0] == "    Traceback (most recent call last):"
+    assert more[-2:] == ["    ValueError: two", "    lines"]
+    assert formatter.format(record("")).endswith("agenthost.runs: ")
+
+
 def test_a_record_is_a_line_of_text_with_what_is_known_of_it() -> None:
     line = LineFormatter().format(record("run %s failed", 3, agent="echo", run_id="r1", ms=1.5))
     assert line == "2023-11-14T22:13:20.250Z error   agenthost.runs: run 3 failed agent=echo run_id=r1 ms=1.5"

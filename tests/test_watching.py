@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from tests.agents_for_tests import PATIENCE
 
 EVERY = 0.01
 
+NEVER = float("inf")
+"""Before then a file was not read that is known by its marks."""
 
-def told(path: Path, *changes: Callable[[], Any], files: Callable[[], list[Path]] | None = None) -> int:
+
+def told(path: Path, *changes: Callable[[], Any], files: Callable[[], dict[Path, float]] | None = None) -> int:
     """How often a change was told, after each of these, one at a time."""
 
     async def main() -> int:
         news = asyncio.Queue[None]()
-        named = files or (lambda: [path])
-        watching = asyncio.create_task(watch(named, lambda: news.put_nowait(None), marks_of(named()), EVERY))
+        named = files or (lambda: {path: NEVER})
+        watching = asyncio.create_task(watch(named, lambda _files: news.put_nowait(None), marks_of(named()), EVERY))
         number = 0
         try:
             for change in changes:
@@ -76,15 +80,15 @@ def test_a_file_that_is_being_written_is_told_once_it_is_whole(tmp_path: Path) -
         told_at: list[int] = []
         pieces = 0
 
-        def more() -> list[Path]:
+        def more() -> dict[Path, float]:
             """Called before each look: the file grows from one to the next, 20 times."""
             nonlocal pieces
             pieces += 1
             if 1 < pieces <= 20:
                 path.write_text("x" * pieces)
-            return [path]
+            return {path: NEVER}
 
-        watching = asyncio.create_task(watch(more, lambda: told_at.append(pieces), {}, EVERY))
+        watching = asyncio.create_task(watch(more, lambda _files: told_at.append(pieces), {}, EVERY))
         async with asyncio.timeout(PATIENCE):
             while pieces < 40:
                 await asyncio.sleep(EVERY)
@@ -97,11 +101,11 @@ def test_a_file_that_is_being_written_is_told_once_it_is_whole(tmp_path: Path) -
 def test_files_that_come_to_be_looked_at_have_not_changed_by_that(tmp_path: Path) -> None:
     path, other = tmp_path / "agents.toml", tmp_path / "key"
     path.write_text("1")
-    files = [path]
+    files = {path: NEVER}
 
     def name_another() -> None:
         other.write_text("key")
-        files.append(other)
+        files[other] = NEVER
         path.write_text("22")
 
     assert told(path, name_another, partial(other.write_text, "another key"), files=lambda: files) == 2
@@ -112,3 +116,35 @@ def test_a_file_that_is_not_there_has_no_mark(tmp_path: Path) -> None:
     marks = marks_of([tmp_path / "there", tmp_path / "gone"])
     assert marks[tmp_path / "gone"] is None
     assert marks[tmp_path / "there"] is not None
+
+
+def test_which_files_have_changed_is_told(tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    one.touch()
+
+    async def main() -> set[Path]:
+        news = asyncio.Queue[Collection[Path]]()
+        files = dict.fromkeys((one, two, three), NEVER)
+        watching = asyncio.create_task(watch(lambda: files, news.put_nowait, marks_of(files), EVERY))
+        one.write_text("1")
+        two.write_text("2")
+        told: set[Path] = set()
+        async with asyncio.timeout(PATIENCE):
+            while len(told) < 2:
+                told.update(await news.get())
+        watching.cancel()
+        return told
+
+    assert asyncio.run(main()) == {one, two}
+
+
+def test_a_file_that_comes_to_be_looked_at_after_it_was_written_has_changed_since_it_was_read(tmp_path: Path) -> None:
+    path, other = tmp_path / "agents.toml", tmp_path / "app.py"
+    path.write_text("1")
+    files = {path: NEVER}
+
+    def name_another() -> None:
+        files[other] = time.time() - 10
+        other.write_text("read before, written since")
+
+    assert told(path, name_another, files=lambda: files) == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
@@ -28,10 +29,12 @@ class EnvFiles:
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._environ = environ
         self._read: dict[Path, dict[str, str]] = {}
+        self._known: dict[Path, bytes] = {}
 
     def beside(self, file: Path) -> None:
         """Read the `.env` in the folder of `file`, if there is one; raises as `read` does."""
         path = file.absolute().parent / NAME
+        self._known.setdefault(path, _bytes(path))
         if path.is_file():
             self.read(path)
 
@@ -42,6 +45,7 @@ class EnvFiles:
         """
         if path in self._read:
             return
+        self._known.setdefault(path, _bytes(path))
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as raised:
@@ -54,9 +58,40 @@ class EnvFiles:
 
     def take(self, found: Mapping[str, str], path: Path) -> None:
         """Take variables that were found in the file `path`, whatever kind of file it is."""
-        new = {name: value for name, value in found.items() if name not in self._environ and "\0" not in name + value}
+        before = self._read.get(path, {})
+        free = {name: value for name, value in found.items() if name in before or name not in self._environ}
+        new = {name: value for name, value in free.items() if "\0" not in name + value}
         self._environ.update(new)
         self._read[path] = new
+
+    @property
+    def looked_for(self) -> frozenset[Path]:
+        """The files that were read, or would have been if they were there."""
+        return frozenset(tuple(self._known))
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Have files read inside `with` as they are now, also those that were read; if that raises, all is as it was.
+
+        Where none of them has changed, no variable is ever gone meanwhile.
+        """
+        if all(_bytes(path) == known for path, known in self._known.items()):
+            yield
+            return
+        before, self._read = self._read, {}
+        known, self._known = self._known, {path: _bytes(path) for path in self._known}
+        taken = {
+            name: self._environ.pop(name) for values in before.values() for name in values if name in self._environ
+        }
+        try:
+            yield
+        except BaseException:
+            for values in self._read.values():
+                for name in values:
+                    self._environ.pop(name, None)
+            self._read, self._known = before, known
+            self._environ.update(taken)
+            raise
 
     def beside_agents(self, config: Config) -> None:
         """Read those in the folders of the files that agents are named by (`use = "team/app.py:graph"`)."""
@@ -76,6 +111,13 @@ class EnvFiles:
             f"{shown_path(path)}: {', '.join(names) or 'nothing that is not set already'}"
             for path, names in self._read.items()
         )
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _no_assignment(text: str) -> int | None:

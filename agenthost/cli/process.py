@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +21,27 @@ from typing import Any
 
 import click
 
+from agenthost.cli.debugging import begin_debugging
 from agenthost.cli.env_files import EnvFiles
 from agenthost.cli.summary import counts, start_summary
 from agenthost.config import Config
+from agenthost.config.loading import shown_path
+from agenthost.host import SETTLE
 from agenthost.http.access_log import AccessLog
 from agenthost.http.app import App, WebHost, create_app
 from agenthost.http.server import FORCED, Server, listen
+from agenthost.renewing import Renewing
 from agenthost.telemetry import own_stream, set_up_logging
-from agenthost.watching import Marks, marks_of, watch
+from agenthost.watching import EVERY, Marks, marks_of, watch
+
+AUTHORS_SETTLE = 1.0
+"""Seconds that a start waits for agents that have a process each to start."""
+
+EVERY_FOR_AUTHORS = 0.1
+"""Seconds between two looks at an author's files."""
+
+NAMED = 5
+"""Agents that are named one by one as those whose code is looked at."""
 
 PAST_DRAIN = 1.0
 """Seconds that everything but runs has to end: after `drain`, and once all is closed. Then the process is ended."""
@@ -49,6 +62,9 @@ class Options:
     log_format: str
     access_log: bool
     watch: bool = False
+    for_authors: bool = False
+    """Whether agents are opened anew when their own code changes."""
+    debug: bool = False
 
 
 def run_host(
@@ -57,65 +73,97 @@ def run_host(
     *,
     dev: bool,
     read: Callable[[], Config],
+    env: EnvFiles,
     served: str = "",
-    env: EnvFiles | None = None,
 ) -> int:
     """Serve until a signal says stop; returns the exit code. `read` reads the configuration again, for a reload.
 
     Raises `StartError` where the host refuses to start.
     """
-    marks = marks_of(_files(config))
+    marks = marks_of(_read_files(config, env))
     signal.signal(signal.SIGTERM, _stop_now)
     if not dev:  # whoever closes the terminal of `dev` wants it to end
         signal.signal(signal.SIGHUP, _not_yet)
-    secrets = config.secrets() | (env.secrets() if env else frozenset())
-    log_to = partial(set_up_logging, options.log_format, stream=own_stream(sys.stderr))
+    log_to = partial(set_up_logging, options.log_format, stream=own_stream(sys.stderr), for_people=dev)
+    secrets = config.secrets() | env.secrets()
     log_to(secrets)
     with closing(listen(config.server.host, config.server.port)) as listening:
         access_log = AccessLog(options.log_format, own_stream(sys.stdout)) if options.access_log else None
         app = create_app(config, dev=dev, access_log=access_log, read=read)
         host = app.host
         assert isinstance(host, WebHost)
-        host.operations.told.append(lambda new: log_to(secrets | new.secrets()))
+        host.settle, host.blocks = AUTHORS_SETTLE if options.for_authors else SETTLE, options.debug
+        host.operations.told.append(lambda new: log_to(secrets | new.secrets() | env.secrets()))
+        notes = {"env": str(env), "debug": begin_debugging() if options.debug else ""}
 
         def announce() -> None:
-            _reload_when_asked(host, by_signal=not dev, since=marks if options.watch else None)
-            _announce(app, _url(listening), options, dev=dev, served=served, env=str(env or ""))
+            notes["reload"] = _reload_when_asked(host, options, env, by_signal=not dev, since=marks)
+            _announce(app, _url(listening), options, dev=dev, served=served, notes=notes)
 
-        server = EndingServer(app, app.host, on_started=announce)
-        try:
-            server.run(sockets=[listening])
-        except (KeyboardInterrupt, SystemExit) as raised:  # how uvicorn passes a signal on, and gives up a start
-            if server.started and not server.should_exit:
-                log.error("the host ended though no signal told it to: %r", raised)
-        code = _exit_code(server)
-        server.ending.within(PAST_DRAIN, code)
+        return _served(EndingServer(app, host, on_started=announce), listening)
+
+
+def _served(server: EndingServer, listening: socket.socket) -> int:
+    """Serve until the end, and return the exit code; what hangs then is ended."""
+    try:
+        server.run(sockets=[listening])
+    except (KeyboardInterrupt, SystemExit) as raised:  # how uvicorn passes a signal on, and gives up a start
+        if server.started and not server.should_exit:
+            log.error("the host ended though no signal told it to: %r", raised)
+    code = REFUSED if not server.started else 0 if server.should_exit else FORCED
+    server.ending.within(PAST_DRAIN, code)
     return code
-
-
-def _exit_code(server: Server) -> int:
-    if not server.started:
-        return REFUSED
-    return 0 if server.should_exit else FORCED
 
 
 def _not_yet(_signal: int, _frame: FrameType | None) -> None:
     """What SIGHUP does before the host serves: what it would read again is just being read."""
 
 
-def _reload_when_asked(host: WebHost, *, by_signal: bool, since: Marks | None) -> None:
-    """Reload on SIGHUP, and whenever a file that was read differs from its mark in `since`, where there are any."""
-    ask = host.operations.ask_for_reload
+def _reload_when_asked(host: WebHost, options: Options, env: EnvFiles, *, by_signal: bool, since: Marks) -> str:
+    """Reload on SIGHUP, and what has changed since the marks were as in `since`; says what that is, if anything."""
     if by_signal:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ask, "SIGHUP")
-    if since is not None:
-        watching = watch(lambda: _files(host.config), partial(ask, "its files have changed"), since)
-        host.background(watching, "watch")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, host.operations.ask_for_reload, "SIGHUP")
+    if not options.watch:
+        return ""
+    renewing = Renewing(host) if options.for_authors else None
+    _watch(host, env, renewing, since)
+    return _watched(host, renewing)
 
 
-def _files(config: Config) -> list[Path]:
+def _watch(host: WebHost, env: EnvFiles, renewing: Renewing | None, since: Marks) -> None:
+    operations = host.operations
+
+    def read_again_for() -> dict[Path, float]:
+        mended_by = {Path(file): at for file, at in operations.mended_by.items()}
+        return mended_by | dict.fromkeys(_read_files(host.config, env), float("inf"))
+
+    def files() -> dict[Path, float]:
+        return (renewing.files() if renewing else {}) | read_again_for()
+
+    def changed(files: Collection[Path]) -> None:
+        then = None
+        if renewing:
+            renewing.changed(files)
+            if not env.looked_for.isdisjoint(files):
+                then = partial(renewing.surroundings_changed, "variables of a .env have changed")
+        if not read_again_for().keys().isdisjoint(files):
+            operations.ask_for_reload("its files have changed", then)
+
+    host.background(watch(files, changed, since, EVERY_FOR_AUTHORS if renewing else EVERY), "watch")
+
+
+def _read_files(config: Config, env: EnvFiles) -> set[Path]:
     """What a configuration was read from."""
-    return [*([config.path] if config.path else ()), *config.files]
+    return {*([config.path] if config.path else ()), *config.files, *env.looked_for}
+
+
+def _watched(host: WebHost, renewing: Renewing | None) -> str:
+    """What is reloaded when it changes, in a line."""
+    names = renewing.agents() if renewing else []
+    said = [shown_path(host.config.path)] if host.config.path else []
+    if names:
+        said.append(f"the code of {', '.join(names) if len(names) <= NAMED else f'{len(names)} agents'}")
+    return f"when {' or '.join(said)} changes" if said else ""
 
 
 def _stop_now(_signal: int, _frame: FrameType | None) -> None:
@@ -128,12 +176,12 @@ def _url(listening: socket.socket) -> str:
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def _announce(app: App, url: str, options: Options, *, dev: bool, served: str, env: str) -> None:
+def _announce(app: App, url: str, options: Options, *, dev: bool, served: str, notes: Mapping[str, str]) -> None:
     if options.log_format == "json":
         log.info("serving at %s; %s", url, counts([*app.host.entries.values()]))
         return
     with suppress(OSError):  # nobody reads it
-        click.echo(start_summary(app.host, url, dev=dev, served=served, env=env), err=True)
+        click.echo(start_summary(app.host, url, dev=dev, served=served, notes=notes), err=True)
 
 
 class EndingServer(Server):

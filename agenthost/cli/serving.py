@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from agenthost.cli.debugging import without_limits
 from agenthost.cli.env_files import EnvFiles
 from agenthost.cli.installed import agent_plugins, on_offer, what_to_add
 from agenthost.cli.langgraph_json import LangGraphProject, read_langgraph_json
@@ -19,6 +20,7 @@ from agenthost.config import AgentConfig, Config, config_path, default_config, l
 from agenthost.config.loading import FILE_NAME, FILE_VARIABLE
 from agenthost.errors import StartError
 from agenthost.http.security import is_loopback
+from agenthost.placement.authors import DEV
 
 LOOPBACK = "127.0.0.1"
 
@@ -28,7 +30,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def serving_options(command: Command) -> Command:
     """Give a command the options of serving."""
     for option in (
-        click.option("--watch", is_flag=True, help="Reload when agents.toml changes, or a file it refers to."),
         click.option("--access-log/--no-access-log", default=True, help="A line on stdout for each request."),
         click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How to log."),
         click.option("--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one."),
@@ -43,13 +44,18 @@ def serving_options(command: Command) -> Command:
 @click.argument("target", metavar="[FILE.py:OBJECT]", required=False)
 @click.option("--from", "project", type=click.Path(path_type=Path), help="Serve the graphs of a langgraph.json.")
 @serving_options
-def dev(target: str | None, project: Path | None, **options: Any) -> int:
+@click.option(
+    "--reload/--no-reload", default=True, help="Reload when agents.toml, a .env or an agent's own code changes."
+)
+@click.option("--debug", is_flag=True, help="Room for a debugger: no time limits, breakpoint() stops at this terminal.")
+def dev(target: str | None, project: Path | None, *, reload: bool, debug: bool, **options: Any) -> int:
     """Serve on this machine only, without a key: the agents of agents.toml, or one object in a file.
 
     Put nothing in front of it: no proxy, no tunnel, no published port. What others can reach is served by
     `agenthost serve`.
     """
-    chosen = Options(**options)
+    authors = reload and not debug and os.name == "posix"  # where there are worker processes
+    chosen = Options(**options, watch=reload, for_authors=authors, debug=debug)
     if chosen.host is not None and not is_loopback(chosen.host):
         raise StartError(
             f"`agenthost dev` serves this machine only, and {chosen.host} is not a loopback address",
@@ -60,7 +66,9 @@ def dev(target: str | None, project: Path | None, **options: Any) -> int:
     env = EnvFiles(os.environ)
 
     def read() -> tuple[Config, str]:
-        config, served = _asked_for(target, project, chosen.config_file, env)
+        with env.again():
+            config, served = _asked_for(target, project, chosen.config_file, env)
+        config = _for_authors(config) if authors else without_limits(config) if debug else config
         host = chosen.host or (config.server.host if is_loopback(config.server.host) else LOOPBACK)
         return _placed(config, host, chosen.port), served
 
@@ -81,8 +89,19 @@ def _asked_for(target: str | None, project: Path | None, file: Path | None, env:
     return config, served
 
 
+def _for_authors(config: Config) -> Config:
+    """The configuration with every agent of which it does not say where it runs placed so that it can be reloaded."""
+
+    def placed(agent: AgentConfig) -> AgentConfig:
+        return agent if "placement" in agent.model_fields_set else agent.model_copy(update={"placement": DEV})
+
+    agents = {name: placed(agent) for name, agent in config.agents.items()}
+    return config.model_copy(update={"agents": agents, "defaults": placed(config.defaults)})
+
+
 @click.command()
 @serving_options
+@click.option("--watch", is_flag=True, help="Reload when agents.toml changes, or a file it refers to.")
 def serve(**options: Any) -> int:
     """Serve the agents of agents.toml for real: every caller has a key, or the host does not start."""
     chosen = Options(**options)
@@ -91,7 +110,7 @@ def serve(**options: Any) -> int:
         config = load_config(chosen.config_file)
         return _placed(config, chosen.host or config.server.host, chosen.port)
 
-    return run_host(read(), chosen, dev=False, read=read)
+    return run_host(read(), chosen, dev=False, read=read, env=EnvFiles({}))
 
 
 def _placed(config: Config, host: str, port: int | None) -> Config:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
+from types import MappingProxyType
 
 import click
 
@@ -26,19 +27,20 @@ LOCAL_ONLY = (
 )
 
 
-def start_summary(host: Host, url: str, *, dev: bool, served: str = "", env: str = "") -> str:
+def start_summary(
+    host: Host, url: str, *, dev: bool, served: str = "", notes: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """The text for a terminal.
 
-    `url` is the bound address, `served` where agents come from if not from agents.toml, `env` which variables came from
-    which `.env`.
+    `url` is the bound address, `served` where agents come from if not from agents.toml, `notes` what else there is to
+    say, by a word of at most eight letters; those that are empty are left out.
     """
     source = served or (shown_path(host.config.path) if host.config.path else "no agents.toml")
     lines = [f"agenthost {own_version()} · {'dev' if dev else 'serve'} · {url} · {harmless(source)}", ""]
     called = url if dev else host.config.server.public_url.rstrip("/") or url
     lines += _agents(sorted(host.entries.values(), key=lambda entry: entry.name), called)
     lines += ["", f"  store    {_store(host)}", f"  callers  {LOCAL_ONLY if dev else _callers(host)}"]
-    if env:
-        lines.append(f"  env      {harmless(env)}")
+    lines += [f"  {word:<8} {harmless(note)}" for word, note in notes.items() if note]
     for problem in host.plugins.problems:
         lines += ["", indent(harmless(problem.error.describe()), "  ")]
     return "\n".join([*lines, ""])

@@ -6,13 +6,14 @@ the direction it travels in.
 | kind | from | body |
 |---|---|---|
 | CALL | both | JSON: what is asked; call 0 is the host's, and loads the agent |
-| HELLO | worker | JSON: what the agent says of itself; the answer to call 0, and the first frame there is |
+| HELLO | worker | JSON: what the agent says of itself; the answer to call 0 |
 | EVENT | worker | an entry: its type, NUL, its JSON; of a question also NUL and its state's JSON |
 | CREDIT | host | four bytes: how much more of this call's events the host takes |
 | CANCEL | both | nothing, or one byte: the call's events are not taken any more |
 | END | both | what the call gives: JSON, or nothing |
 | ERROR | both | JSON: what the call raised |
 | LOG | worker | JSON: a record for the host's log |
+| FILES | worker | JSON: the author's own files that it has read; first before HELLO, or the ERROR of call 0 |
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
-CALL, HELLO, EVENT, CREDIT, CANCEL, END, ERROR, LOG = range(1, 9)
+CALL, HELLO, EVENT, CREDIT, CANCEL, END, ERROR, LOG, FILES = range(1, 10)
 
 HEAD = struct.Struct("<IBI")
 AMOUNT = struct.Struct("<I")
@@ -98,7 +99,7 @@ class Wire(asyncio.Protocol):
         place, end, want, on_frame, read, head = 0, len(data), HEAD.size, self._on_frame, HEAD.unpack_from, HEAD.size
         while end - place >= head:
             size, kind, number = read(data, place)
-            if not CALL <= kind <= LOG or size > LARGEST:
+            if not CALL <= kind <= FILES or size > LARGEST:
                 self.close()
                 return
             stop = place + head + size

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, time
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any
 
 from agenthost.agents import AgentRef, AgentSpec, Emit, Health, OwnThread, RunContext
 from agenthost.encoding import encode_json
-from agenthost.errors import AgentCrashed, AgentError
+from agenthost.errors import AgentCrashed, AgentError, LoadError
 from agenthost.events import NotJSON
+from agenthost.own_code import own_code
 from agenthost.placement.carrying import thread_of, told_context, told_spec
 from agenthost.placement.crew import Crew
 from agenthost.placement.in_process import blame_for
@@ -43,9 +44,20 @@ async def own_interpreter(_spec: AgentSpec) -> Path:
 
 
 class ProcessPlacement:
-    """Runs agents in processes; `base_dir` is where the files are that `use` names, `block` as in [plugins]."""
+    """Runs agents in processes; `base_dir` is where the files are that `use` names, `block` as in [plugins].
 
-    def __init__(self, base_dir: Path, block: Sequence[str] = (), interpreter: Interpreter = own_interpreter) -> None:
+    Workers have few of the host's variables, or with `whole_environment` all of them.
+    """
+
+    def __init__(
+        self,
+        base_dir: Path,
+        block: Sequence[str] = (),
+        interpreter: Interpreter = own_interpreter,
+        *,
+        whole_environment: bool = False,
+    ) -> None:
+        self._whole_environment = whole_environment
         self._base_dir = base_dir
         self._block = tuple(block)
         self._interpreter = interpreter
@@ -54,7 +66,7 @@ class ProcessPlacement:
         """Start the agent's workers, each of which finds and loads it; raises `LoadError`."""
         python = await self._interpreter(spec)
         opening = self._opening(spec, python)
-        env = environment(spec.env, os.environ)
+        env = {**os.environ, **spec.env} if self._whole_environment else environment(spec.env, os.environ)
         blame = blame_for(spec)
 
         async def start(on_out: Callable[[WorkerLink], None]) -> WorkerLink:
@@ -63,15 +75,20 @@ class ProcessPlacement:
             try:
                 async with asyncio.timeout(limit):
                     await link.start(python, env, opening)
+                return link
+            except LoadError as told:
+                refused = told
             except AgentCrashed:
                 said = f": {link.last_line}" if link.last_line else ""
-                raise blame.error(f"its worker {await link.gone} before it was ready{said}") from None
+                refused = blame.error(f"its worker {await link.gone} before it was ready{said}")
             except TimeoutError:
-                raise blame.error(f"its worker was not ready within {limit:g} s", "raise load_timeout") from None
-            except (OSError, RuntimeError) as refused:  # a host without descriptors, memory or threads to spare
-                why = getattr(refused, "strerror", None) or refused
-                raise blame.error(f"its worker cannot be started with {python}: {why}") from None
-            return link
+                refused = blame.error(f"its worker was not ready within {limit:g} s", "raise load_timeout")
+            except (OSError, RuntimeError) as failed:  # a host without descriptors, memory or threads to spare
+                why = getattr(failed, "strerror", None) or failed
+                refused = blame.error(f"its worker cannot be started with {python}: {why}")
+            code = own_code(spec.source.module, self._base_dir)
+            refused.files = {**({code: link.begun} if code else {}), **link.files}
+            raise refused
 
         crew = Crew(spec.name, blame.subject, spec.process.workers, start)
         await crew.assemble()
@@ -109,6 +126,11 @@ class ProcessRef:
     def pids(self) -> list[int]:
         """The processes that take runs now."""
         return [link.pid for link in self._crew.workers]
+
+    @property
+    def files(self) -> Mapping[str, float]:
+        """The author's own files that they have read so far, and when the last of them to begin did."""
+        return {file: begun for link in self._crew.workers for file, begun in link.files.items()}
 
     async def run(self, ctx: RunContext, emit: Emit) -> None:
         """Run in the worker that has the least to do; see `AgentRef.run`."""

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from agenthost.events import encode_json
 from agenthost.finding import find_source
 from agenthost.forked_children import close_in_children
 from agenthost.importing import Importer
+from agenthost.own_code import Sought, own_files
 from agenthost.placement.carrying import (
     context_of,
     error_of,
@@ -48,6 +49,7 @@ from agenthost.placement.frames import (
     CREDIT,
     END,
     ERROR,
+    FILES,
     HEAD,
     HELLO,
     LOG,
@@ -79,6 +81,8 @@ def main(descriptor: int, parent: int) -> None:
     die_with(parent)
     for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # to all of a service: the host says what follows
         signal.signal(told, lambda _signal, _frame: None)
+    if "PYTHONBREAKPOINT" not in os.environ:
+        sys.breakpointhook = _refuse_to_stop
     connection = socket.socket(fileno=descriptor)
     connection.set_inheritable(False)
     close_in_children(connection)
@@ -96,6 +100,13 @@ def main(descriptor: int, parent: int) -> None:
         sys.stderr.flush()
         os._exit(SPENT)
     runner.close()
+
+
+def _refuse_to_stop(*_arguments: object, **_named: object) -> None:
+    raise RuntimeError(
+        "breakpoint(): there is no terminal in a worker process; `agenthost dev --debug` runs an agent in the host's, "
+        'at yours, unless it has placement = "process"'
+    )
 
 
 def die_with(parent: int) -> None:
@@ -142,6 +153,8 @@ class Worker:
         self._asked: dict[int, asyncio.Future[RunResult]] = {}
         self._numbers = itertools.count()
         self._over = asyncio.Event()
+        self._sought = Sought()
+        self._modules = 0
 
     async def serve(self, connection: socket.socket) -> None:
         """Load the agent, say hello, and answer until the host closes the connection."""
@@ -150,17 +163,25 @@ class Worker:
         self._wire = Wire(self._received, self._over.set)
         await self._loop.connect_accepted_socket(lambda: self._wire, connection)
         self._take_logs()
+        sys.meta_path.insert(0, self._sought)
         try:
             self._ref = await self._load()
             blame = blame_for(self._spec)
             told = told_info(self._ref.info, lambda why: blame.error(why, failed="says of itself what is not JSON"))
         except LoadError as refused:
+            self._tell_files(self._sought.missing())
             self._wire.send(ERROR, 0, encode_json(told_error(refused)))
         else:
+            self._tell_files()
             source = self._spec.source
             hello = {"info": told, "distribution": source.distribution, "version": source.version}
             self._wire.send(HELLO, 0, encode_json({**hello, "python": sys.version.partition(" ")[0]}))
         await self._over.wait()
+
+    def _tell_files(self, besides: Iterable[str] = ()) -> None:
+        """Tell the author's own files that were read so far, and those `besides`."""
+        self._modules = len(sys.modules)
+        self._wire.send(FILES, 0, encode_json(sorted(own_files().union(besides))))
 
     def _take_logs(self) -> None:
         root = logging.getLogger()
@@ -233,6 +254,8 @@ class Worker:
         try:
             kind, body = await run.result(self._ref, ctx)
             del self._runs[run.number]
+            if len(sys.modules) != self._modules:  # an import inside a function
+                self._tell_files()
             self._wire.send(kind, run.number, body)
         except BaseException:  # noqa: BLE001 - one that cannot say how a run ended is of no use; its end says it
             os._exit(SPENT)

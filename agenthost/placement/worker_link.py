@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from agenthost.placement.frames import (
     END,
     ERROR,
     EVENT,
+    FILES,
     HELLO,
     LOG,
     PIECE,
@@ -106,6 +108,9 @@ class WorkerLink:
         self.info = AgentInfo()
         self.found: tuple[str | None, str | None] = (None, None)
         """The distribution, and its version, that the worker found the agent in."""
+        self.files: Mapping[str, float] = {}
+        """The author's own files that it has read, or that may mend what kept it from loading; and when it began."""
+        self.begun = time.time()
         self._on_out = on_out
         self._out = False
         self._calls: dict[int, _Call] = {}
@@ -287,8 +292,15 @@ class WorkerLink:
         elif kind == CANCEL:
             if number in self._back:
                 self._back[number].cancel()
+        else:
+            self._told(kind, orjson.loads(body))
+
+    def _told(self, kind: int, news: Any) -> None:
+        """What is about none of its calls."""
+        if kind == FILES:
+            self.files = dict.fromkeys(news, self.begun)
         elif kind == LOG:
-            log_here(self.agent, orjson.loads(body))
+            log_here(self.agent, news)
 
     async def _call_back(self, number: int, told: Mapping[str, Any]) -> None:
         """`ctx.call` of an agent in the worker."""

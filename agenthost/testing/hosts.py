@@ -106,7 +106,8 @@ def serving(
     seconds.
     """
     named = ["--config", str(what.absolute())] if isinstance(what, Path) else [what]
-    command = [sys.executable, "-m", "agenthost", "dev" if dev else "serve", *named, "--port", "0", *arguments]
+    command = [sys.executable, "-m", "agenthost", *(("dev", "--no-reload") if dev else ("serve",)), *named]
+    command += ["--port", "0", *arguments]
     where = folder or (what.absolute().parent if isinstance(what, Path) else Path.cwd())
     host = HostProcess(command, where, {**os.environ, **(env or {})})
     try:

@@ -40,6 +40,32 @@ def test_a_file_of_any_name_and_variables_that_stand_elsewhere_are_taken_in_the_
     assert env.secrets() == {"sk-verysecret"}
 
 
+def test_what_has_changed_is_read_again_and_what_was_taken_before_is_gone(folder: Path) -> None:
+    environ = {"REGION": "us"}
+    env = EnvFiles(environ)
+
+    def read() -> None:
+        with env.again():
+            env.beside(folder / "agents.toml")
+            env.take({"FROM": "json"}, folder / "langgraph.json")
+
+    read()
+    assert (environ, env.looked_for) == ({"REGION": "us", "FROM": "json"}, {folder / ".env"})
+    (folder / ".env").write_text("CITY=Rome\nREGION=eu\nOLD=1\n")
+    read()
+    assert environ == {"REGION": "us", "FROM": "json", "CITY": "Rome", "OLD": "1"}
+    (folder / ".env").write_text("CITY=Bern\nWHERE=in ${CITY}\n")
+    read()
+    read()
+    assert environ == {"REGION": "us", "FROM": "json", "CITY": "Bern", "WHERE": "in Bern"}
+    assert str(env) == f"{folder}/.env: CITY, WHERE; {folder}/langgraph.json: FROM"
+    (folder / ".env").write_text("CITY=Oslo\nno assignment\n")
+    for _ in range(2):
+        with pytest.raises(StartError):
+            read()
+        assert environ == {"REGION": "us", "FROM": "json", "CITY": "Bern", "WHERE": "in Bern"}
+
+
 def told(served: Serving, names: str, agent: str = "app") -> str:
     message: str = httpx.post(f"{served.url}/agents/{agent}/invoke", json={"prompt": names}).json()["message"]
     return message

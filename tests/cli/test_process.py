@@ -19,7 +19,10 @@ from agenthost.http.server import listen
 from tests.commands import ECHO, ENDLESS, KEY, Serving, environment
 from tests.wire import Wire, request
 
-TOML = '[server]\ndrain = "{drain}"\n[store]\nurl = "memory:"\n[agents.app]\nuse = "app.py:agent"\n'
+TOML = (
+    '[server]\ndrain = "{drain}"\n[store]\nurl = "memory:"\n'
+    '[agents.app]\nuse = "app.py:agent"\nplacement = "in-process"\n'
+)
 
 
 def _host(folder: Path, source: str = ECHO, *, drain: str = "10s") -> Path:
@@ -84,7 +87,7 @@ def test_secrets_do_not_reach_the_log(tmp_path: Path):
 
 def test_an_agent_that_is_slow_to_load_is_shown_as_loading_and_logged_when_it_serves(tmp_path: Path):
     _host(tmp_path, "from pathlib import Path\nwhile not Path('go').exists(): pass\n" + ECHO)
-    with Serving("dev", cwd=tmp_path) as served:
+    with Serving("dev", cwd=tmp_path, loaded=False) as served:
         assert f"  app  loading   {served.url}/agents/app\n" in served.err
         assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "hi"}).status_code == 503
         (tmp_path / "go").touch()
@@ -299,9 +302,9 @@ def test_dev_ends_with_its_terminal(tmp_path: Path):
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("command", ["dev", "serve"])
-def test_what_is_watched_is_reloaded_when_it_changes(tmp_path: Path, command: str):
-    with Serving(command, "--watch", cwd=_host(tmp_path), env={"AGENTHOST_API_KEY": KEY}) as served:
+@pytest.mark.parametrize("command", [("dev",), ("serve", "--watch")])
+def test_what_is_watched_is_reloaded_when_it_changes(tmp_path: Path, command: tuple[str, ...]):
+    with Serving(*command, cwd=_host(tmp_path), env={"AGENTHOST_API_KEY": KEY}) as served:
         toml = (tmp_path / "agents.toml").read_text()
         (tmp_path / "new.toml").write_text(toml + '[agents.two]\nuse = "app.py:agent"\n')
         (tmp_path / "new.toml").rename(tmp_path / "agents.toml")
@@ -333,7 +336,7 @@ def test_a_key_in_a_file_is_watched_too_and_is_scrubbed_from_what_is_logged_late
 
 def test_dev_of_one_object_reloads_what_agents_toml_says_besides(tmp_path: Path):
     _host(tmp_path)
-    with Serving("dev", "app.py:agent", "--watch", cwd=tmp_path) as served:
+    with Serving("dev", "app.py:agent", cwd=tmp_path) as served:
         toml = (tmp_path / "agents.toml").read_text()
         (tmp_path / "agents.toml").write_text(toml.replace("[store]", 'max_body = "1KiB"\n[store]'))
         served.until(lambda: "reloaded (its files have changed): changed [server] max_body" in served.err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from agenthost.cli.serving import agent_name
 from tests.cli.conftest import Type
-from tests.commands import ECHO, KEY, Serving, agenthost
+from tests.commands import ECHO, KEY, ROOT, Serving, agenthost
 from tests.distributions import Site
 
 
@@ -189,3 +190,35 @@ def test_a_second_host_on_one_store_is_refused_by_the_name_of_the_file(tmp_path:
         ended = agenthost("dev", "--port", "0", cwd=tmp_path)
         assert ended.code == 2
         assert f"agenthost.db is in use by another host (process {served.process.pid})\n  → " in ended.err
+
+
+WHERE = "import os\nasync def agent(ctx):\n    yield f\"{os.getpid()} {os.environ.get('SECRET')}\"\n"
+
+
+def test_dev_gives_an_authors_own_agents_a_process_each_and_leaves_installed_and_placed_ones_where_they_are(
+    tmp_path: Path,
+) -> None:
+    with Site(tmp_path / "site-packages") as bought, Site(tmp_path / "source") as source:
+        bought.install("acme-bought", agents={"bought": "acme_bought:agent"}, modules={"acme_bought": WHERE})
+        source.install("acme-source", agents={"source": "acme_source:agent"}, modules={"acme_source": WHERE})
+    (tmp_path / "app.py").write_text(WHERE)
+    (tmp_path / "agents.toml").write_text(
+        '[store]\nurl = "memory:"\n[agents.bought]\n[agents.source]\n[agents.own]\nuse = "app.py:agent"\n'
+        '[agents.placed]\nuse = "app.py:agent"\nplacement = "in-process"\n'
+        '[agents.worker]\nuse = "app.py:agent"\nplacement = "process"\n'
+    )
+    paths = os.pathsep.join([str(ROOT), str(tmp_path / "site-packages"), str(tmp_path / "source")])
+    with Serving("dev", cwd=tmp_path, env={"PYTHONPATH": paths, "SECRET": "seen"}) as served:
+        said = {}
+        for name in ("bought", "source", "own", "placed", "worker"):
+            reply = httpx.post(f"{served.url}/agents/{name}/invoke", json={"prompt": ""}).json()["message"]
+            pid, variable = reply.split()
+            said[name] = (int(pid) == served.process.pid, variable)
+        served.until(lambda: "  reload   when agents.toml or the code of own, source, worker changes\n" in served.err)
+    assert said == {
+        "bought": (True, "seen"),
+        "source": (False, "seen"),
+        "own": (False, "seen"),
+        "placed": (True, "seen"),
+        "worker": (False, "None"),
+    }

@@ -35,14 +35,16 @@ def _failing(name: str) -> AgentSpec:
     return _spec(name, problem=LoadError(f"agent '{name}' (acme 1.0) failed to load", hint="mend it\nor leave it"))
 
 
-def _said(config: Config, specs: Sequence[AgentSpec] | None = (), *, dev: bool = True, served: str = "") -> str:
+def _said(
+    config: Config, specs: Sequence[AgentSpec] | None = (), *, dev: bool = True, served: str = "", **notes: str
+) -> str:
     """The summary of a host that has started."""
 
     async def main() -> str:
         host = WebHost(config, specs=specs)
         await host.start()
         try:
-            return click.unstyle(start_summary(host, URL, dev=dev, served=served))
+            return click.unstyle(start_summary(host, URL, dev=dev, served=served, notes=notes))
         finally:
             await host.stop()
 
@@ -162,3 +164,8 @@ def test_states_are_counted_those_that_serve_first():
     assert counts(entries) == "5 agents: 2 ready, 1 loading, 1 failed, 1 draining"
     assert counts(entries[:1]) == "1 agent: 1 failed"
     assert counts([]) == "0 agents"
+
+
+def test_what_else_there_is_to_say_stands_below_in_a_line_each(config: Config):
+    said = _said(config, env=".env: REGION", debug="", reload="when a\x1b[2Jgent.py changes")
+    assert said.endswith("  env      .env: REGION\n  reload   when a\\x1b[2Jgent.py changes\n")

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 
@@ -37,6 +38,8 @@ STARTED = "\n  callers  "
 INSTALLS = re.compile(r"(?:python3 -m venv|\.venv/bin/pip|pip|uv pip) ")
 _SETS_UP = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install -q uv && \.venv/bin/uv run ")
 _SERVER = re.compile(r"(?P<settings>(?:[A-Z_]+=\S+ )*)agenthost (?P<command>(?:dev|serve)\b.*)")
+
+_LOADING = re.compile(r"^(  (\S+) +)loading ", re.MULTILINE)
 
 _MASKS = (
     (re.compile(r'("(?:duration_ms|since|created|updated|ended|expires_at|at)": ?)[0-9.e+-]+'), r"\1<number>"),
@@ -155,7 +158,10 @@ class Served:
 
 
 def shown(text: str, folder: Path, port: int) -> str:
-    """Output as a page has it."""
+    """Output as a page has it; what a busy machine was late to load is shown as it was then."""
+    text = _LOADING.sub(
+        lambda found: f"{found[1]}ready   " if f"agent '{found[2]}' is ready" in text else found[0], text
+    )
     return text.replace(str(folder), FOLDER).replace(f":{port}", f":{PORT}").replace(f"port {port}", f"port {PORT}")
 
 
@@ -164,8 +170,11 @@ class Session:
 
     def __init__(self, folder: Path, *, stand_in: bool = False) -> None:
         """`stand_in` uses `curl.py` even where there is a curl."""
-        there = {one.name for one in installed()}
-        assert {"echo", "calculator"} <= there, "they are not installed; README's test command does that"
+        there = {one.name: one for one in installed()}
+        assert {"echo", "calculator"} <= there.keys(), "they are not installed; README's test command does that"
+        self._site = folder / "site-packages"
+        for name in ("echo", "calculator"):
+            _install(there[name].distribution, self._site)
         self.folder = folder / "agents"
         self.folder.mkdir()
         self._tools = folder / "bin"
@@ -194,7 +203,7 @@ class Session:
         """The environment of every command: this Python's agenthost first, none of its settings, no colours."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTHOST_", "LOCUS_"))}
         path = os.pathsep.join([str(self._tools), str(Path(sys.executable).parent), os.environ["PATH"]])
-        settled = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "120", "LC_ALL": "C.UTF-8"}
+        settled = {"PATH": path, "PYTHONPATH": str(self._site), "NO_COLOR": "1", "COLUMNS": "120", "LC_ALL": "C.UTF-8"}
         running = {"AGENTHOST_URL": f"http://127.0.0.1:{self.port}"} if self._server is not None else {}
         return {**kept, **settled, **running}
 
@@ -234,6 +243,15 @@ class Session:
         settings = dict(setting.split("=", 1) for setting in served["settings"].split())
         self._server = Served(command, self.folder, {**self.environ, **settings})
         return self._server.said(until, self.folder, self.port)
+
+
+def _install(distribution: str, site: Path) -> None:
+    """Have a plugin of this repository installed as its users have it, not as the source that somebody works on."""
+    module = distribution.replace("-", "_")
+    shutil.copytree(ROOT / "plugins" / distribution / module, site / module)
+    folder = f"{module}-{metadata.version(distribution)}.dist-info"
+    told = Path(str(metadata.distribution(distribution).locate_file(folder)))
+    shutil.copytree(told, site / told.name)
 
 
 def _tool(path: Path, program: str) -> None:

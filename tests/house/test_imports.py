@@ -12,6 +12,7 @@ HIDDEN: dict[str, set[str]] = {}
 BY_NAME = {
     "agenthost": {"__getattr__"},  # the table of public names: what makes `import agenthost` cheap
     "importing": {"load_module"},  # what an operator or a plugin named
+    "cli.debugging": {"begin_debugging"},  # what is only there if somebody installed it
     "cli": {"_imported"},  # a command starts without what the others need
 }
 """Functions that import a module by its name."""

@@ -14,7 +14,7 @@ BLOCKS = {
     """,
     "loading: finding, loading and running agents, also in a worker process; standard library and pluggy only": """
         adapters blame contained_tasks daemon_threads distributions finding forked_children frameworks importing
-        lifespans
+        lifespans own_code
         placement placement.allowance placement.carrying placement.frames placement.in_process placement.worker
         placement.worker_log placement.worker_run
         plugins registering settings
@@ -26,10 +26,11 @@ BLOCKS = {
         store store.expiry store.hot store.inspection store.jobs store.lock store.messages store.migrations
         store.readers store.reads store.recorder store.records store.schema store.sqlite store.statements store.store
         store.upkeep store.writer
-        placement.crew placement.output placement.process placement.spawning placement.worker_link
-        admission api_keys calls checkups discovery draining emitting encoding ended_run endings finishing health host
-        keyed_runs left_runs operating outcome planning recording registry reloading resuming retention run run_log runs
-        schemas starting streaming sweep telemetry watchdog watching
+        placement.authors placement.crew placement.output placement.process placement.spawning placement.worker_link
+        admission api_keys builtin_hooks calls checkups discovery draining emitting encoding ended_run endings finishing
+        health host
+        keyed_runs left_runs operating outcome planning recording registry reloading renewing resuming retention run
+        run_log runs schemas starting streaming sweep telemetry watchdog watching
     """,
     "street: what a request passes, and the dialects that answer it": """
         protocols protocols.exchange protocols.native protocols.run_wire protocols.runs protocols.streaming_replies
@@ -43,7 +44,8 @@ BLOCKS = {
         testing testing.contract_agents testing.hosts testing.placement_contract testing.stage
         client client.asking client.async_client client.connection client.exchanges client.failures client.following
         client.frames client.patience client.replies client.steps client.sync_client
-        cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.doctor cli.env_files cli.environments
+        cli cli.add cli.call cli.calling cli.cancel cli.chat cli.check cli.debugging cli.doctor cli.env_files
+        cli.environments
         cli.findings cli.installed cli.keys cli.langgraph_json cli.listing cli.plan cli.process cli.questions cli.runs
         cli.serving cli.summary cli.terminal cli.topics
     """,

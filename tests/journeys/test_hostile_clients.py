@@ -45,7 +45,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def host(folder: Path, site: Path | None, *command: str) -> Serving:
     (folder / "app.py").write_text(AGENTS)
     (folder / "agents.toml").write_text(
-        '[store]\nurl = "memory:"\n[server]\nmax_body = "1GiB"\ndrain = "1s"\n'
+        '[store]\nurl = "memory:"\n[server]\nmax_body = "1GiB"\ndrain = "1s"\n[defaults]\nplacement = "in-process"\n'
         '[agents.says]\nuse = "app.py:says"\n[agents.floods]\nuse = "app.py:floods"\n'
     )
     return Serving(*command, "--no-access-log", cwd=folder, site=site, env={"AGENTHOST_API_KEY": KEY})

@@ -87,7 +87,7 @@ ITS_OWN = {"eat memory", "recurse"}
 def toml(folder: Path) -> None:
     (folder / "app.py").write_text(AGENTS)
     tables = {
-        "echo": "",
+        "echo": 'placement = "in-process"',
         "echo-worker": 'placement = "process"',
         "waits": 'placement = "process"',
         "finite": 'placement = "process"',

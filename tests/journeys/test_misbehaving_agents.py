@@ -200,7 +200,8 @@ def serving(folder: Path, *names: str, more: str = "", **options: Any) -> Servin
     (folder / "app.py").write_text(AGENTS)
     tables = [f'[agents.{name.replace("_", "-")}]\nuse = "app.py:{name}"\n{more}\n' for name in names]
     (folder / "agents.toml").write_text(
-        f'[server]\ndrain = "1s"\n[store]\nurl = "sqlite:///{folder}/runs.db"\n{"".join(tables)}'
+        f'[server]\ndrain = "1s"\n[store]\nurl = "sqlite:///{folder}/runs.db"\n'
+        f'[defaults]\nplacement = "in-process"\n{"".join(tables)}'
         '[agents.speaks]\nuse = "app.py:speaks"\n'
     )
     arguments = ("dev", "--no-access-log", "--log-format", "json")

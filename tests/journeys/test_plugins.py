@@ -45,7 +45,7 @@ def _said(served: Serving, agent: str, prompt: str) -> str:
 
 
 def test_a_plugin_is_installed_added_served_and_missed_when_it_is_gone(tmp_path: Path):
-    here, elsewhere = tmp_path / "here", tmp_path / "site"
+    here, elsewhere = tmp_path / "here", tmp_path / "site-packages"
     here.mkdir()
     (here / "app.py").write_text(ECHO)
     (here / "agents.toml").write_text('[agents.app]\nuse = "app.py:agent"\n')
@@ -79,12 +79,12 @@ def test_a_plugin_is_installed_added_served_and_missed_when_it_is_gone(tmp_path:
 def test_of_two_agents_the_broken_one_is_named_and_the_other_is_served(tmp_path: Path):
     here = tmp_path / "here"
     here.mkdir()
-    with Site(tmp_path / "site") as site:
+    with Site(tmp_path / "site-packages") as site:
         site.install("acme-shout", "2.1", agents={"shout": "acme_shout:agent"}, modules={"acme_shout": SHOUT})
         broken = "import os\nimport torch_that_is_not_there\n"
         site.install("acme-broken", "0.9", agents={"broken": "acme_broken:agent"}, modules={"acme_broken": broken})
     (here / "agents.toml").write_text('[store]\nurl = "memory:"\n[agents.shout]\n[agents.broken]\n')
-    with Serving("dev", cwd=here, site=tmp_path / "site") as served:
+    with Serving("dev", cwd=here, site=tmp_path / "site-packages") as served:
         assert (
             "  broken  failed    agent 'broken' (acme-broken 0.9) failed to load: "
             "ModuleNotFoundError: No module named 'torch_that_is_not_there'\n"

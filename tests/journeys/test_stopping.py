@@ -73,6 +73,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def host(folder: Path, site: Path | None, *, drain: str) -> Serving:
     (folder / "agents.toml").write_text(
         f'[server]\ndrain = "{drain}"\n[store]\nurl = "sqlite:///{folder}/runs.db"\n'
+        '[defaults]\nplacement = "in-process"\n'
         + "".join(f'[agents.{name.replace("_", "-")}]\nuse = "app.py:{name}"\n' for name in NAMES)
     )
     (folder / "app.py").write_text(AGENTS)

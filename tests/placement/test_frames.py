@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agenthost.placement.frames import CALL, EVENT, HEAD, LOG, Wire
+from agenthost.placement.frames import CALL, EVENT, FILES, HEAD, LOG, Wire
 from tests.agents_for_tests import until
 
 
@@ -93,7 +93,7 @@ def test_a_frame_in_pieces_is_told_once_it_is_whole(step: int) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("head", [HEAD.pack(3, 0, 1), HEAD.pack(3, LOG + 1, 1), HEAD.pack(2**31, EVENT, 1)])
+@pytest.mark.parametrize("head", [HEAD.pack(3, 0, 1), HEAD.pack(3, FILES + 1, 1), HEAD.pack(2**31, EVENT, 1)])
 def test_what_is_no_frame_ends_the_connection(head: bytes) -> None:
     async def main() -> None:
         async with by_hand() as (send, end):

@@ -20,7 +20,7 @@ from agenthost.agents import RunContext
 from agenthost.auth import Principal
 from agenthost.encoding import encode_json
 from agenthost.placement.carrying import told_context
-from agenthost.placement.frames import CALL, END, ERROR, EVENT, HEAD, HELLO, LOG
+from agenthost.placement.frames import CALL, END, ERROR, EVENT, FILES, HEAD, HELLO, LOG
 from agenthost.placement.spawning import FOLDERS, LOADER
 from tests.distributions import Site
 
@@ -61,6 +61,14 @@ class Bad:
     async def run(self, ctx):
         return ""
 
+async def imports_later(ctx):
+    import later
+    yield later.WORD
+
+async def stops(ctx):
+    breakpoint()
+    yield "gone on"
+
 async def signals(ctx):
     for told in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(os.getpid(), told)
@@ -96,8 +104,13 @@ class Spoken:
         self.send(CALL, number, encode_json(told_context(ctx)))
 
     def next(self) -> tuple[int, int, bytes]:
-        size, kind, number = HEAD.unpack(self._read(HEAD.size))
-        return kind, number, self._read(size)
+        """The next frame, but for those that tell which files were read: `files` is the latest."""
+        while True:
+            size, kind, number = HEAD.unpack(self._read(HEAD.size))
+            body = self._read(size)
+            if kind != FILES:
+                return kind, number, body
+            self.files = [Path(file) for file in json.loads(body)]
 
     def _read(self, size: int) -> bytes:
         data = b""
@@ -262,3 +275,34 @@ def test_a_worker_whose_host_has_gone_already_ends_at_once(tmp_path: Path) -> No
         command = [sys.executable, "-c", LOADER, str(theirs.fileno()), "1", *FOLDERS]
         done = subprocess.run(command, pass_fds=(theirs.fileno(),), timeout=30, check=False)
     assert done.returncode == 1
+
+
+def test_the_authors_own_files_are_told_with_the_agent_and_again_when_a_run_has_imported_more(tmp_path: Path) -> None:
+    (tmp_path / "later.py").write_text("WORD = 'now'\n")
+    with speaking(tmp_path, "ag.py:imports_later") as worker:
+        assert worker.next()[0] == HELLO
+        assert worker.files == [tmp_path / "ag.py"]
+        worker.run(1)
+        assert [worker.next()[0] for _ in range(2)] == [EVENT, END]
+        worker.send(CALL, 2, b'{"op": "health"}')
+        worker.next()
+        assert worker.files == [tmp_path / "ag.py", tmp_path / "later.py"]
+
+
+def test_with_an_agent_that_does_not_load_the_files_are_told_that_were_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "ag2.py").write_text("import half\n")
+    (tmp_path / "half.py").write_text("import nowhere\n")
+    with speaking(tmp_path, "ag2.py:agent") as worker:
+        assert worker.next()[0] == ERROR
+        assert {tmp_path / "half.py", tmp_path / "nowhere.py", tmp_path / "nowhere" / "__init__.py"} <= {*worker.files}
+
+
+def test_a_breakpoint_in_a_worker_says_where_there_is_a_terminal(tmp_path: Path) -> None:
+    with speaking(tmp_path, "ag.py:stops") as worker:
+        worker.next()
+        worker.run(1)
+        told = json.loads(worker.next()[2])
+    assert (
+        "RuntimeError: breakpoint(): there is no terminal in a worker process; `agenthost dev --debug`"
+        in told["message"]
+    )
