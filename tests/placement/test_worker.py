@@ -23,6 +23,7 @@ from agenthost.placement.carrying import told_context
 from agenthost.placement.frames import CALL, END, ERROR, EVENT, FILES, HEAD, HELLO, LOG
 from agenthost.placement.spawning import FOLDERS, LOADER
 from tests.distributions import Site
+from tests.house.tree import PLUGINS
 
 AGENTS = """
 import logging
@@ -110,7 +111,8 @@ class Spoken:
             body = self._read(size)
             if kind != FILES:
                 return kind, number, body
-            self.files = [Path(file) for file in json.loads(body)]
+            files = map(Path, json.loads(body))
+            self.files = [file for file in files if not file.is_relative_to(PLUGINS)]
 
     def _read(self, size: int) -> bytes:
         data = b""
