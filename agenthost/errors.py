@@ -22,7 +22,7 @@ an agent, a path or a traceback), else it sees the class's `title`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class HostError(Exception):
     def __init__(self, message: str = "", *, hint: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message or self.title)
         self.message = message or self.title
-        self.hint = hint
-        self.retry_after = retry_after
+        self.hint, self.retry_after = hint, retry_after
         self.members: Mapping[str, Any] = {}
 
     @property
@@ -69,14 +68,14 @@ class StartError(HostError):
 
 
 class ConfigError(StartError):
-    """agents.toml cannot be used; `problems` holds every one found, each a line with file, line number and remedy."""
+    """agents.toml cannot be used. `problems` are all, a line each with its place and remedy; `named` its files."""
 
     code = "bad_config"
     title = "The configuration cannot be used"
 
-    def __init__(self, *problems: str, hint: str | None = None) -> None:
+    def __init__(self, *problems: str, hint: str | None = None, named: Collection[str] = ()) -> None:
         super().__init__("\n".join(problems), hint=hint)
-        self.problems = problems
+        self.problems, self.named = problems, named
 
 
 class AuthError(StartError):

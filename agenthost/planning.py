@@ -109,6 +109,8 @@ def _kind(entry: AgentEntry | None, spec: AgentSpec, differing: Collection[str])
         return "listed"
     if entry is not None and entry.state in _KEPT_STATES:
         return "adjusted"
+    if spec.problem is not None and (entry is None or entry.state != "failed"):
+        return "built"  # which cannot be: what serves, or waits for its first request, goes on
     if entry is None or entry.state in {"disabled", "discovered"}:
         return "built" if spec.load == "eager" else "listed"
     if ADJUSTED.issuperset(differing):

@@ -38,6 +38,11 @@ TURN = 2.0
 LEAVE = 5.0
 """Seconds that an agent which cannot be served after all has to leave its lifespan."""
 
+InputCheck = Callable[[object], str | None]
+
+_Opened = tuple[AgentRef, AgentInfo, InputCheck | None]
+"""An agent that is open, what it says of itself, and what looks at its input."""
+
 log = logging.getLogger("agenthost.registry")
 
 
@@ -83,17 +88,22 @@ class Registry:
         self.replace(entry)
         if not spec.enabled:
             entry.become("disabled")
-        elif spec.problem is not None:
-            self._failed(entry, spec.problem)
-        elif spec.load == "eager":
+        elif spec.load == "eager" or spec.problem is not None:
             self.load(entry)
         return entry
 
     def load(self, entry: AgentEntry) -> None:
         """Begin to load an agent that is listed, now: also one that is to be tried again later."""
         self.give_up(entry)
+        if entry.spec.problem is not None:
+            self._failed(entry, entry.spec.problem)
+            return
         entry.become("loading")
-        self._loads[entry] = _Load(asyncio.get_running_loop().create_task(self._load(entry), name=f"load {entry.name}"))
+        self._begin(entry)
+
+    def _begin(self, entry: AgentEntry, after: float = 0.0) -> None:
+        loading = asyncio.get_running_loop().create_task(self._load(entry, after), name=f"load {entry.name}")
+        self._loads[entry] = _Load(loading)
 
     def give_up(self, entry: AgentEntry) -> None:
         """Load an agent no further, where it is just being loaded or to be tried again."""
@@ -112,14 +122,15 @@ class Registry:
 
     async def _wake(self, entry: AgentEntry) -> AgentEntry:
         """Have a request wait for an agent that loads, a lazy one for this very request; see `AgentEntry.awake`."""
+        if not entry.gone:
+            lazy = entry.spec.load == "lazy"
+            if lazy and entry.state == "discovered":
+                self.load(entry)
+            await self.tried(entry, entry.spec.load_timeout if lazy else PATIENCE)
+            if entry.successor is not None:
+                return await entry.awake()
         if entry.gone:
             raise NotFound("no agent by that name")
-        lazy = entry.spec.load == "lazy"
-        if lazy and entry.state == "discovered":
-            self.load(entry)
-        await self.tried(entry, entry.spec.load_timeout if lazy else PATIENCE)
-        if entry.successor is not None:
-            return await entry.awake()
         return entry
 
     async def build(self, spec: AgentSpec) -> AgentEntry:
@@ -129,12 +140,13 @@ class Registry:
         entry = AgentEntry(spec)
         self._building += 1
         try:
-            problem = await self._try(entry)
-            if entry.ref is not None:
-                unwell = await problem_of(entry, entry.ref, ANSWER_WITHIN)
-                problem = self._blamed(spec, f"was loaded, and is not well: {encodable(unwell)}") if unwell else None
-            if problem is not None:
-                raise problem
+            ref, info, check = await self._opened(entry)
+            self._serve(entry, ref, info, check)
+            unwell = await problem_of(entry, ref, ANSWER_WITHIN)
+            if unwell:
+                raise self._blamed(spec, f"was loaded, and is not well: {encodable(unwell)}")
+            if entry.reason is not None:  # it was lost meanwhile
+                raise entry.reason
         except BaseException:
             await self.close_one(entry, LEAVE)
             raise
@@ -186,70 +198,71 @@ class Registry:
             await self.tried(entry, max(0.0, deadline - time.monotonic()))
         self._start_is_over = True
 
-    async def _load(self, entry: AgentEntry) -> None:
+    async def _load(self, entry: AgentEntry, after: float) -> None:
+        await asyncio.sleep(after)
         for pause in (*RETRIES, None):
-            problem = await self._try(entry)
+            try:
+                outcome: _Opened | HostError = await self._opened(entry)
+            except HostError as problem:
+                outcome = problem
             load = self._loads.get(entry)
             if load is None or load.task is not asyncio.current_task():  # given up, which its placement did not hear
-                await self.close_one(entry, LEAVE)
+                if not isinstance(outcome, HostError):
+                    await self._leave(entry.spec, outcome[0], LEAVE)
                 return
-            if problem is None:
+            if isinstance(outcome, HostError):
+                self._failed(entry, outcome, None if pause is None else time.time() + pause)
+            else:
+                self._serve(entry, *outcome)
                 if self._start_is_over:
                     log.info("agent '%s' is ready", entry.name, extra={"agent": entry.name})
                 self._on_ready(entry)
-            else:
-                self._failed(entry, problem, None if pause is None else time.time() + pause)
             load.tried.set()
-            if problem is None or pause is None:
+            if entry.serving or pause is None:
                 self._loads.pop(entry, None)
                 return
             await asyncio.sleep(pause)
 
-    async def _try(self, entry: AgentEntry) -> HostError | None:
-        spec = entry.spec
-        limit = None
+    async def _opened(self, entry: AgentEntry) -> _Opened:
+        """Open an agent, and read what it says of itself. Raises `HostError`, and nothing is open then."""
+        spec, limit = entry.spec, None
         try:
             placement = self._placement(spec)
             await self._prepare(entry)  # an environment that is to be made first takes its own time
             async with asyncio.timeout(self.outer_limit(spec)) as limit:
                 ref = await placement.open(spec)
-        except HostError as problem:
-            return problem
+        except HostError:
+            raise
         except BaseException as raised:  # a placement is a plugin: its fault, whatever it is, is this agent's state
             if limit is not None and limit.expired():
-                return self._blamed(spec, f"took longer than its load_timeout of {spec.load_timeout:g} s to load")
+                late = f"took longer than its load_timeout of {spec.load_timeout:g} s to load"
+                raise self._blamed(spec, late) from None
             if isinstance(raised, asyncio.CancelledError) and self._cancelled():
                 raise
-            return self._blamed(spec, f"failed to load: {summary(raised)}")
+            raise self._blamed(spec, f"failed to load: {summary(raised)}") from None
         try:
             info = self._told(spec, ref)
-            entry.check_input = self._input_check(spec, info)
-        except LoadError as problem:
+            return ref, info, self._input_check(spec, info)
+        except LoadError:
             await self._leave(spec, ref, LEAVE)
-            return problem
-        entry.ref, entry.info = ref, info
+            raise
+
+    def _serve(self, entry: AgentEntry, ref: AgentRef, info: AgentInfo, check: InputCheck | None) -> None:
+        entry.ref, entry.info, entry.check_input = ref, info, check
         entry.become("ready")
         lost = getattr(ref, "lost", None)
         if lost is not None:
             lost.add_done_callback(lambda done: self._lost(entry, ref, done))
-        return None
 
     def _lost(self, entry: AgentEntry, ref: AgentRef, lost: asyncio.Future[HostError]) -> None:
-        """An agent can run no more: it has failed, and is loaded again after a while.
-
-        A version that is on its way out, or not listed yet, is closed by who drains or builds it.
-        """
-        listed = self.entries.get(entry.name) is entry and entry.serving
-        if listed and entry.ref is ref and not lost.cancelled():
-            entry.ref = None
-            self._failed(entry, lost.result(), time.time() + LOST)
-            again = asyncio.get_running_loop().create_task(self._load_again(entry, ref), name=f"load {entry.name}")
-            self._loads[entry] = _Load(again)
-
-    async def _load_again(self, entry: AgentEntry, ref: AgentRef) -> None:
-        await self._leave(entry.spec, ref, LEAVE)
-        await asyncio.sleep(LOST)
-        await self._load(entry)
+        """An agent can run no more: it has failed, and is loaded again after a while; one on its way out just goes."""
+        if entry.ref is not ref or not entry.serving or lost.cancelled():
+            return
+        entry.ref = None
+        self.draining.add(AgentEntry(entry.spec, ref=ref), "it was lost")
+        self._failed(entry, lost.result(), time.time() + LOST)
+        if self.entries.get(entry.name) is entry:
+            self._begin(entry, LOST)
 
     def outer_limit(self, spec: AgentSpec) -> float:
         """Seconds after which a placement that keeps no time limit is given up, waiting for its turn included.
@@ -298,7 +311,7 @@ class Registry:
             )
         return placement
 
-    def _input_check(self, spec: AgentSpec, info: AgentInfo) -> Callable[[object], str | None] | None:
+    def _input_check(self, spec: AgentSpec, info: AgentInfo) -> InputCheck | None:
         if info.input_schema is None and not info.needs_input:
             return None
         try:

@@ -102,7 +102,8 @@ class Resumes:
         except NotFound:
             if not own or any(one.status in {"open", "claimed"} for one in await self._store.interrupts(key)):
                 raise  # what waits here is known, and was not named
-            thread = await entry.ref.get_thread(key) if entry.ref and entry.info.keeps_threads else None
+            with entry.newest.asked() as ref:
+                thread = await ref.get_thread(key) if ref and entry.info.keeps_threads else None
             if not isinstance(thread, Mapping) or not thread.get("paused"):
                 raise
         answers = [_answer_unseen(reply) for reply in request.replies]

@@ -23,12 +23,17 @@ GATES: dict[str, asyncio.Event] = {}
 LOADS: asyncio.Event | None = None
 """What `Versioned` waits for before its lifespan is entered, where a test says so."""
 
+LEAVES: asyncio.Event | None = None
+"""What it waits for before its lifespan is left, likewise."""
+
 
 @dataclass
 class Settings:
     word: str = "one"
     raises: bool = False
     unwell: str = ""
+    pause: float = 0.0
+    """Seconds that its lifespan takes to be entered, and to be left."""
 
 
 class Versioned:
@@ -43,10 +48,14 @@ class Versioned:
     async def lifespan(self) -> AsyncIterator[None]:
         if LOADS is not None:
             await LOADS.wait()
+        await asyncio.sleep(self.settings.pause)
         if self.settings.raises:
             raise RuntimeError("no backend")
         LIVES.append(f"{self.settings.word} entered")
         yield
+        await asyncio.sleep(self.settings.pause)
+        if LEAVES is not None:
+            await LEAVES.wait()
         LIVES.append(f"{self.settings.word} left")
 
     async def health(self) -> Health:

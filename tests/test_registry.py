@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from agenthost.adapters import _SHAPES
 from agenthost.agents import AgentInfo, AgentSource, AgentSpec, RunContext
 from agenthost.encoding import encode_event
 from agenthost.environments import home
-from agenthost.errors import AgentCrashed, AgentNotReady, HostError, LoadError
+from agenthost.errors import AgentCrashed, AgentNotReady, HostError, LoadError, NotFound
 from agenthost.hookspecs import hookimpl
 from agenthost.importing import Importer
 from agenthost.placement.in_process import InProcess
@@ -657,5 +657,97 @@ def test_a_host_that_stops_loads_no_lost_agent_again() -> None:
             await until(lambda: placed.closed)
             assert host.entries["agent"].state == "failed"
         assert len(placed.opened) == 1
+
+    asyncio.run(main())
+
+
+def test_a_version_that_drains_and_is_lost_is_closed_and_not_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LOST", 0.0)
+
+    class Going(Losing):
+        go = asyncio.Event()
+
+        async def run(self, ctx: RunContext, emit: Any) -> None:
+            await self.go.wait()
+
+    async def main() -> None:
+        placed = Going()
+        async with hosting(specified(lambda: None, placement="moon"), builtins=(placed,)) as host:
+            old, run = host.entries["agent"], await started(host)
+            await host.registry.swap(specified(lambda: speaks))
+            placed.lost.set_result(AgentCrashed("it crashed"))
+            await asyncio.sleep(0.05)  # in which it would be loaded again
+            assert (old.state, placed.closed) == ("draining", 0)
+            placed.go.set()
+            await within(run.ended())
+            await until(lambda: placed.closed)
+            await until(lambda: not host.registry.draining.entries)
+        assert (placed.opened, placed.closed) == (["agent"], 1)
+
+    asyncio.run(main())
+
+
+def test_what_was_lost_is_closed_though_it_is_loaded_again_meanwhile() -> None:
+    class Lingering(Losing):
+        go = asyncio.Event()
+
+        async def close(self, grace: float) -> None:
+            await self.go.wait()
+            await super().close(grace)
+
+    async def main() -> None:
+        placed = Lingering()
+        async with hosting(specified(lambda: None, placement="moon"), builtins=(placed,)) as host:
+            entry = host.entries["agent"]
+            placed.lost.set_result(AgentCrashed("it crashed"))
+            await until(lambda: host.registry.draining.entries)
+            host.registry.load(entry)
+            await until(lambda: entry.serving)
+            placed.go.set()
+            await until(lambda: placed.closed)
+            assert (await (await started(host)).result()).message == "hello hello"
+
+    asyncio.run(main())
+
+
+def test_a_load_that_was_given_up_and_ends_late_does_not_touch_the_one_that_came_after_it() -> None:
+    class Deafening(Losing):
+        """Does not hear that its first load is given up."""
+
+        go = asyncio.Event()
+
+        async def open(self, spec: AgentSpec) -> Any:
+            opened = await super().open(spec)
+            while opened is self and not self.go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await self.go.wait()
+            return opened
+
+    async def main() -> None:
+        placed = Deafening()
+        spec = served(None, placement="moon", load="lazy")
+        async with hosting(spec, builtins=(placed,)) as host:
+            entry = host.entries["agent"]
+            host.registry.load(entry)
+            await until(lambda: placed.opened)
+            host.registry.load(entry)
+            await until(lambda: entry.serving)
+            placed.go.set()
+            await until(lambda: placed.closed)
+            assert entry.serving
+            assert (await (await started(host)).result()).message == "hello hello"
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_a_lazy_agent_that_is_removed_is_told_that_it_is_not_there() -> None:
+    async def main() -> None:
+        slow = Slow()
+        async with hosting(served(slow, load="lazy")) as host:
+            waiting = asyncio.create_task(started(host))
+            await until(lambda: slow.entered)
+            host.registry.remove("agent")
+            with pytest.raises(NotFound):
+                await within(waiting)
 
     asyncio.run(main())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from agenthost.agents import RunRequest
-from agenthost.errors import NotFound
+from agenthost.agents import Health, RunRequest
+from agenthost.errors import AgentCrashed, NotFound
 from agenthost.operating import Operations
-from agenthost.reloading import ReloadFailed
+from agenthost.planning import Plan
+from agenthost.reloading import ReloadFailed, carried_out
 from tests import operated as operated_module
-from tests.agents_for_tests import ANN, asked, idle, resumed, started, thread, until, within
+from tests.agents_for_tests import ANN, asked, hosting, idle, resumed, served, speaks, started, thread, until, within
 from tests.operated import GATES, LIVES, Operated, operated, versioned
 from tests.serving import actors, key
+from tests.test_registry import Losing, Slow
 
 OTHER = actors("say")
 
@@ -337,5 +339,75 @@ def test_what_was_promised_by_an_unloaded_agent_ends_by_a_word_where_that_is_no_
             assert promised.error is not None
             assert promised.error.message == "agent 'agent' was unloaded, and is no longer served"
             await idle(host)
+
+    asyncio.run(main())
+
+
+def test_a_lazy_agent_that_nobody_has_asked_for_is_not_replaced_by_what_cannot_be_found(tmp_path: Path) -> None:
+    lazy = 'load = "lazy"'
+
+    async def main() -> None:
+        async with operated(tmp_path, versioned("one", more=lazy)) as site:
+            assert "is not installed" in await failed(site, '[agents.agent]\nuse = "nowhere"\nload = "lazy"\n')
+            assert await message(site) == "one one"
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_comes_to_serve_while_others_are_opened_is_opened_anew_like_them(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    lazy = 'load = "lazy"\nconcurrency = 1'
+
+    class Gate(asyncio.Event):
+        reached = False
+
+        async def wait(self) -> Literal[True]:
+            self.reached = True
+            return await super().wait()
+
+    async def main() -> None:
+        async with operated(tmp_path, versioned("one", more=lazy)) as site:
+            host, gate = site.host, Gate()
+            monkeypatch.setattr(operated_module, "LOADS", gate)
+            site.write(versioned("two", more=lazy) + versioned("new", name="new"))
+            reload = asyncio.create_task(host.operations.reload("a test"))
+            await until(lambda: gate.reached)
+            monkeypatch.setattr(operated_module, "LOADS", None)
+            GATES["wait"] = asyncio.Event()
+            going = await started(host, "wait")
+            waiting = asyncio.create_task(started(host))
+            await until(lambda: host.entries["agent"].queued)
+            gate.set()
+            await within(reload)
+            assert host.entries["agent"].serving
+            GATES["wait"].set()
+            assert (await within(going.result())).message == "one one"
+            assert (await within((await within(waiting)).result())).message == "two two"
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_is_lost_while_others_are_opened_is_not_put_in_the_place_of_one_that_serves() -> None:
+    class Well(Losing):
+        async def health(self) -> Health:
+            return Health()
+
+    async def main() -> None:
+        placed, slow = Well(), Slow()
+        async with hosting(speaks, builtins=(placed,)) as host:
+            old = host.entries["agent"]
+            plan = Plan(host.config, built=[served(None, placement="moon"), served(slow, "slow")])
+            carrying = asyncio.create_task(carried_out(host, plan, lambda _config, _authenticators: lambda: None))
+            await until(lambda: placed.opened and slow.entered)
+            placed.lost.set_result(AgentCrashed("it crashed six times"))
+            await until(lambda: placed.closed)
+            slow.go.set()
+            with pytest.raises(ReloadFailed) as refused:
+                await within(carrying)
+            assert refused.value.message == "it crashed six times"
+            assert host.entries == {"agent": old}
+            assert (await (await started(host)).result()).message == "hello hello"
+        assert (placed.opened, placed.closed) == (["agent"], 1)
 
     asyncio.run(main())

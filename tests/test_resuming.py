@@ -14,11 +14,12 @@ from agenthost.agents import RunContext, RunRequest
 from agenthost.errors import AlreadyAnswered, Cancelled, InvalidRequest, KeyReused, NotFound, RequestError
 from agenthost.events import Interrupt, Result, ToolComplete, ToolStart
 from agenthost.host import Host
-from agenthost.resuming import Reply
+from agenthost.resuming import Reply, ResumeRequest
 from agenthost.run import Run
 from agenthost.store import StoredInterrupt, StoredRun
 from agenthost.threads import Part, ThreadKey
 from tests.agents_for_tests import (
+    ANN,
     BOB,
     SECRET,
     Held,
@@ -978,6 +979,28 @@ def test_of_two_answers_to_a_pause_that_the_host_did_not_see_one_is_told_to_whoe
             assert (await within(run.result())).status == "completed"
             again = await resumed(host, verdicts[1], decide=decide)
             assert (await within(again.result())).status == "completed"
+            await idle(host)
+
+    asyncio.run(main())
+
+
+def test_a_resume_that_holds_a_version_which_has_gone_asks_the_newest_whether_it_has_paused() -> None:
+    class Keeps(Held):
+        keeps_pauses = True
+
+        async def get_thread(self, key: ThreadKey) -> Any:
+            return {"messages": [], "paused": True}
+
+    async def main() -> None:
+        new = Keeps()
+        new.go.set()
+        async with hosting(Keeps()) as host:
+            old = host.entries["agent"]
+            await host.registry.swap(served(new))
+            await until(lambda: old.ref is None)
+            request = ResumeRequest("t", [Reply(response="yes")])
+            run = await within(host.runs.resume(old, ANN, request))
+            assert (await within(run.result())).status == "completed"
             await idle(host)
 
     asyncio.run(main())

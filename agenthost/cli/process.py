@@ -80,24 +80,23 @@ def run_host(
 
     Raises `StartError` where the host refuses to start.
     """
-    marks = marks_of(_read_files(config, env))
+    marks = marks_of({*config.files, *env.looked_for})
     signal.signal(signal.SIGTERM, _stop_now)
-    if not dev:  # whoever closes the terminal of `dev` wants it to end
-        signal.signal(signal.SIGHUP, _not_yet)
-    log_to = partial(set_up_logging, options.log_format, stream=own_stream(sys.stderr), for_people=dev)
-    secrets = config.secrets() | env.secrets()
-    log_to(secrets)
-    with closing(listen(config.server.host, config.server.port)) as listening:
+    learn = _scrubbed_logs(options, env, dev=dev)
+    learn(config)
+    with Hangups(heard=not dev) as hangups, closing(listen(config.server.host, config.server.port)) as listening:
         access_log = AccessLog(options.log_format, own_stream(sys.stdout)) if options.access_log else None
         app = create_app(config, dev=dev, access_log=access_log, read=read)
         host = app.host
         assert isinstance(host, WebHost)
         host.settle, host.blocks = AUTHORS_SETTLE if options.for_authors else SETTLE, options.debug
-        host.operations.told.append(lambda new: log_to(secrets | new.secrets() | env.secrets()))
+        host.operations.learning.append(learn)
+        host.operations.read_from = dict.fromkeys(config.files, float("inf"))  # as they were is in the marks
         notes = {"env": str(env), "debug": begin_debugging() if options.debug else ""}
 
         def announce() -> None:
-            notes["reload"] = _reload_when_asked(host, options, env, by_signal=not dev, since=marks)
+            hangups.ask(partial(host.operations.ask_for_reload, "SIGHUP"))
+            notes["reload"] = _reloading(host, options, env, marks) if options.watch else ""
             _announce(app, _url(listening), options, dev=dev, served=served, notes=notes)
 
         return _served(EndingServer(app, host, on_started=announce), listening)
@@ -115,16 +114,52 @@ def _served(server: EndingServer, listening: socket.socket) -> int:
     return code
 
 
-def _not_yet(_signal: int, _frame: FrameType | None) -> None:
-    """What SIGHUP does before the host serves: what it would read again is just being read."""
+def _scrubbed_logs(options: Options, env: EnvFiles, *, dev: bool) -> Callable[[Config], None]:
+    """Sets up the logs of this process, without the secrets of any configuration that it is called with."""
+    stream, secrets = own_stream(sys.stderr), set[str]()
+
+    def learn(config: Config) -> None:
+        secrets.update(config.secrets(), env.secrets())  # what drains still has older ones
+        set_up_logging(options.log_format, secrets, stream, for_people=dev)
+
+    return learn
 
 
-def _reload_when_asked(host: WebHost, options: Options, env: EnvFiles, *, by_signal: bool, since: Marks) -> str:
-    """Reload on SIGHUP, and what has changed since the marks were as in `since`; says what that is, if anything."""
-    if by_signal:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, host.operations.ask_for_reload, "SIGHUP")
-    if not options.watch:
-        return ""
+class Hangups:
+    """SIGHUP, from before the host serves until the process has ended: it asks for a reload, and ends nothing.
+
+    Unless it is not `heard`: whoever closes the terminal of `dev` wants it to end.
+    """
+
+    def __init__(self, *, heard: bool) -> None:
+        self._heard = heard
+        self._came = False
+        self._ask: Callable[[], object] | None = None
+
+    def __enter__(self) -> Hangups:
+        if self._heard:
+            signal.signal(signal.SIGHUP, self._hear)
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._heard:  # else Python itself would let one that comes late end the process
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _hear(self, _signal: int, _frame: FrameType | None) -> None:
+        self._came = True
+        if self._ask is not None:
+            with suppress(RuntimeError):  # the loop is closed: there is nothing left to be reloaded
+                self._ask()
+
+    def ask(self, reload: Callable[[], None]) -> None:
+        """Call `reload` on this loop for each that comes, and now where one has come already."""
+        self._ask = partial(asyncio.get_running_loop().call_soon_threadsafe, reload)
+        if self._came:
+            reload()
+
+
+def _reloading(host: WebHost, options: Options, env: EnvFiles, since: Marks) -> str:
+    """Reload what has changed since the marks were as in `since`, and changes; says what that is, if anything."""
     renewing = Renewing(host) if options.for_authors else None
     _watch(host, env, renewing, since)
     return _watched(host, renewing)
@@ -135,7 +170,7 @@ def _watch(host: WebHost, env: EnvFiles, renewing: Renewing | None, since: Marks
 
     def read_again_for() -> dict[Path, float]:
         mended_by = {Path(file): at for file, at in operations.mended_by.items()}
-        return mended_by | dict.fromkeys(_read_files(host.config, env), float("inf"))
+        return mended_by | dict.fromkeys(env.looked_for, float("inf")) | dict(operations.read_from)
 
     def files() -> dict[Path, float]:
         return (renewing.files() if renewing else {}) | read_again_for()
@@ -150,11 +185,6 @@ def _watch(host: WebHost, env: EnvFiles, renewing: Renewing | None, since: Marks
             operations.ask_for_reload("its files have changed", then)
 
     host.background(watch(files, changed, since, EVERY_FOR_AUTHORS if renewing else EVERY), "watch")
-
-
-def _read_files(config: Config, env: EnvFiles) -> set[Path]:
-    """What a configuration was read from."""
-    return {*([config.path] if config.path else ()), *config.files, *env.looked_for}
 
 
 def _watched(host: WebHost, renewing: Renewing | None) -> str:

@@ -65,15 +65,16 @@ def dev(target: str | None, project: Path | None, *, reload: bool, debug: bool, 
         raise click.UsageError(f"either {target} or --from {project}, not both")
     env = EnvFiles(os.environ)
 
-    def read() -> tuple[Config, str]:
+    def read(file: Path | None) -> tuple[Config, str]:
         with env.again():
-            config, served = _asked_for(target, project, chosen.config_file, env)
+            config, served = _asked_for(target, project, file, env)
         config = _for_authors(config) if authors else without_limits(config) if debug else config
         host = chosen.host or (config.server.host if is_loopback(config.server.host) else LOOPBACK)
         return _placed(config, host, chosen.port), served
 
-    config, served = read()
-    return run_host(config, chosen, dev=True, read=lambda: read()[0], served=served, env=env)
+    config, served = read(chosen.config_file)
+    again = config.path or chosen.config_file  # by its whole path: this folder may be moved away, and another put here
+    return run_host(config, chosen, dev=True, read=lambda: read(again)[0], served=served, env=env)
 
 
 def _asked_for(target: str | None, project: Path | None, file: Path | None, env: EnvFiles) -> tuple[Config, str]:
@@ -106,11 +107,12 @@ def serve(**options: Any) -> int:
     """Serve the agents of agents.toml for real: every caller has a key, or the host does not start."""
     chosen = Options(**options)
 
-    def read() -> Config:
-        config = load_config(chosen.config_file)
+    def read(file: Path | None) -> Config:
+        config = load_config(file)
         return _placed(config, chosen.host or config.server.host, chosen.port)
 
-    return run_host(read(), chosen, dev=False, read=read, env=EnvFiles({}))
+    config = read(chosen.config_file)
+    return run_host(config, chosen, dev=False, read=lambda: read(config.path), env=EnvFiles({}))
 
 
 def _placed(config: Config, host: str, port: int | None) -> Config:

@@ -56,7 +56,7 @@ class Checker:
             agents=self._agents(self._table(tree, "agents"), inherited),
             path=self.file,
             base_dir=self.file.parent,
-            files=frozenset(self.forms.files),
+            files=frozenset({self.file, *self.forms.files}),
         )
 
     def _unknown_tables(self, tree: dict[str, Any]) -> None:

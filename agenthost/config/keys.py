@@ -257,7 +257,7 @@ class Config(Section):
     agents: dict[str, AgentConfig] = {}
     path: Path | None = None
     files: frozenset[Path] = frozenset()
-    """What was read to make this, besides `path`: the files of `{ file = "…" }`."""
+    """What was read to make this: `path`, and the files of `{ file = "…" }`."""
     base_dir: Path = Field(default_factory=Path.cwd)
 
     def secrets(self) -> frozenset[str]:

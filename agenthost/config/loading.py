@@ -52,8 +52,9 @@ def _load(path: Path | None, environ: Mapping[str, str], part: Callable[[dict[st
     text = read_text(file, shown, named=path is None and bool(environ.get(FILE_VARIABLE)))
     tree = part(parse(text, shown))
     problems = Problems(shown, text)
-    config = Checker(Path(os.path.abspath(file)), environ, problems).config(tree)
-    problems.raise_any()
+    checker = Checker(Path(os.path.abspath(file)), environ, problems)
+    config = checker.config(tree)
+    problems.raise_any([str(file) for file in checker.forms.files])
     return config
 
 
@@ -87,7 +88,10 @@ def default_config(environ: Mapping[str, str] = os.environ) -> Config:
 
 def shown_path(file: Path) -> str:
     """Return `file` as messages call it: as it was given, but relative where it lies under the current directory."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # the folder that this process was started in is gone
+        return str(file)
     return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 
 from agenthost.config.lines import Keys, key_lines
@@ -34,11 +34,11 @@ class Problems:
         """Note a problem that stands in no line of the file."""
         self._found.append((None, message))
 
-    def raise_any(self) -> None:
-        """Raise `ConfigError` with every problem in the order of the file, if there are any."""
+    def raise_any(self, files: Collection[str] = ()) -> None:
+        """Raise `ConfigError` with every problem in the order of the file, if there are any; it names `files`."""
         if self._found:
             ordered = sorted(self._found, key=lambda problem: self._line(problem[0]))
-            raise ConfigError(*dict.fromkeys(self._told(keys, message) for keys, message in ordered))
+            raise ConfigError(*dict.fromkeys(self._told(keys, message) for keys, message in ordered), named=files)
 
     def _told(self, keys: Keys | None, message: str) -> str:
         if keys is None:

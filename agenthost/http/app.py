@@ -197,8 +197,8 @@ def create_app(
     loaded configuration is read again.
     """
     if not isinstance(config, Config):
-        read = partial(load_config, Path(config) if config is not None else None, os.environ)
-        config = read()
+        config = load_config(Path(config) if config is not None else None, os.environ)
+        read = partial(load_config, config.path, os.environ)
     host = WebHost(config, specs=specs, authenticating=not dev)
     host.load()
     policy = policy_of(config, host.authenticators, dev=dev)  # before the store: a refused start leaves nothing behind

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -341,3 +342,68 @@ def test_dev_of_one_object_reloads_what_agents_toml_says_besides(tmp_path: Path)
         (tmp_path / "agents.toml").write_text(toml.replace("[store]", 'max_body = "1KiB"\n[store]'))
         served.until(lambda: "reloaded (its files have changed): changed [server] max_body" in served.err)
         assert httpx.post(f"{served.url}/agents/app/invoke", json={"prompt": "x" * 2000}).status_code == 413
+
+
+def _hang_up(served: Serving, until: threading.Event) -> None:
+    """Send one SIGHUP after the other, until told or the process is gone."""
+    while not until.wait(0.001) and served.process.poll() is None:
+        served.process.send_signal(signal.SIGHUP)
+
+
+def test_sighup_is_heard_before_the_host_serves_and_ends_nothing_however_late_it_comes(tmp_path: Path):
+    _host(tmp_path, "from pathlib import Path\nPath('importing').touch()\nwhile not Path('go').exists(): pass\n" + ECHO)
+    served = Serving("serve", cwd=tmp_path, env={"AGENTHOST_API_KEY": KEY})
+    over = threading.Event()
+
+    def change_and_hang_up() -> None:
+        while not (tmp_path / "importing").exists() and not over.wait(0.01):
+            pass
+        with (tmp_path / "agents.toml").open("a") as file:
+            file.write('[agents.two]\nuse = "app.py:agent"\nload = "lazy"\n')
+        served.process.send_signal(signal.SIGHUP)
+        (tmp_path / "go").touch()
+
+    early = threading.Thread(target=change_and_hang_up)
+    early.start()
+    with served:
+        served.until(lambda: "reloaded (SIGHUP): added two" in served.err)
+        early.join()
+        late = threading.Thread(target=_hang_up, args=(served, over))
+        late.start()
+        try:
+            assert served.stop() == 0
+        finally:
+            over.set()
+            late.join()
+
+
+def test_a_new_secret_is_scrubbed_from_what_is_said_of_the_configuration_that_it_came_with(tmp_path: Path):
+    source = "class agent:\n    def __init__(self, settings):\n        raise OSError(settings)\n"
+    (tmp_path / "token").write_text("very-secret-0123456789")
+    with Serving("serve", cwd=_host(tmp_path), env={"AGENTHOST_API_KEY": KEY}) as served:
+        (tmp_path / "two.py").write_text(source)
+        with (tmp_path / "agents.toml").open("a") as file:
+            file.write('[agents.two]\nuse = "two.py:agent"\nsettings = { token = { file = "token" } }\n')
+        served.process.send_signal(signal.SIGHUP)
+        served.until(lambda: "not reloaded (SIGHUP), nothing has changed: agent 'two'" in served.err)
+        assert served.stop() == 0
+        assert "failed to load: OSError: {'token': '***'}" in served.err
+
+
+def test_a_file_that_was_missing_and_a_folder_that_takes_the_place_of_another_are_seen_to_come(tmp_path: Path):
+    folder, other = tmp_path / "here", tmp_path / "other"
+    for each in (folder, other):
+        each.mkdir()
+        _host(each)
+    with Serving("serve", "--watch", cwd=folder, env={"AGENTHOST_API_KEY": KEY}) as served:
+        with (folder / "agents.toml").open("a") as file:
+            file.write('[agents.two]\nuse = "app.py:agent"\ntitle = { file = "title" }\n')
+        served.until(lambda: "title: file 'title' cannot be read: No such file" in served.err)
+        (folder / "title").write_text("Two")
+        served.until(lambda: "reloaded (its files have changed): added two" in served.err)
+        with (other / "agents.toml").open("a") as file:
+            file.write('[agents.three]\nuse = "app.py:agent"\n')
+        folder.rename(tmp_path / "former")
+        other.rename(folder)
+        served.until(lambda: "reloaded (its files have changed): added three; removed two" in served.err)
+        assert served.stop() == 0

@@ -117,4 +117,7 @@ def test_a_form_inside_settings_that_does_not_resolve_is_told_with_its_whole_key
 
 def test_the_files_that_values_came_from_are_known(project):
     project.write("Echo", "title.txt")
-    assert {path.name for path in project.load("[agents.x]\ntitle = { file = 'title.txt' }").files} == {"title.txt"}
+    assert {path.name for path in project.load("[agents.x]\ntitle = { file = 'title.txt' }").files} == {
+        "agents.toml",
+        "title.txt",
+    }

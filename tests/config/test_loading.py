@@ -203,8 +203,8 @@ def test_the_complete_example_loads(project):
 
 def test_an_empty_file_is_every_default(project):
     config = project.load("")
-    assert config == Config(path=config.path, base_dir=config.base_dir)
-    assert config.path == project.folder / "agents.toml"
+    path = project.folder / "agents.toml"
+    assert config == Config(path=path, files=frozenset({path}), base_dir=project.folder)
 
 
 def test_loading_twice_gives_equal_configurations_and_a_change_an_unequal_one(project):
