@@ -79,7 +79,7 @@ def test_replies_are_what_the_document_says(published: Hosted, where: str, mode:
 @MODES
 @PLACES
 def test_many_replies_are_what_the_document_says(published: Hosted, where: str, mode: GenerationMode) -> None:
-    try_operations(published, where, mode, 100)
+    try_operations(published, where, mode, 40)
 
 
 @PLACES
