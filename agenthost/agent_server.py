@@ -181,7 +181,8 @@ class _LoneHost(Host):
     def card(self, entry: AgentEntry, scope: Scope, *, limits: bool = False) -> dict[str, Any]:
         """What callers may know of the agent."""
         max_body = self.config.server.max_body if limits else None
-        return native.card(entry, f"{exchange_of(scope).base_url}/", [native.NATIVE.name], max_body=max_body)
+        url = f"{exchange_of(scope).base_url}/"
+        return native.card(entry, url, {native.NATIVE.name: url}, max_body=max_body)
 
 
 class _Application(FastAPI):

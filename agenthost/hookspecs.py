@@ -51,6 +51,9 @@ class Dialect:
     name, or None for scope `host`. `fast` maps (method, path below the agent) to handlers that answer the same requests
     without the router. `render_error(error, correlation_id)` returns `(status, headers, body)` where the dialect has
     its own error shape; None means problem+json. `lifespan(host)` is entered with the host's.
+
+    A protocol with more addresses than one registers a dialect for each; all but one name that one in `part_of`: they
+    are chosen, listed and left out with it, by its name.
     """
 
     name: str
@@ -60,6 +63,12 @@ class Dialect:
     fast: Mapping[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)
     render_error: Callable[[HostError, str], tuple[int, Mapping[str, str], bytes]] | None = None
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]] | None = None
+    part_of: str = ""
+
+    @property
+    def protocol(self) -> str:
+        """The name that `protocols` in agents.toml, cards and the start summary know it by."""
+        return self.part_of or self.name
 
 
 class RegisterAgent(Protocol):

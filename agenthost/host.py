@@ -110,7 +110,7 @@ class Host:
         return {name: registered.value for name, registered in self.plugins.placements.items()}
 
     def _dialect_names(self) -> Collection[str]:
-        return self.dialects.keys()
+        return {dialect.protocol for dialect in self.dialects.values()}
 
     @property
     def entries(self) -> Mapping[str, AgentEntry]:
@@ -126,8 +126,15 @@ class Host:
         registered = self.plugins.dialects
         if registered is not self._dialects[0]:
             entered = registered if self._entered_dialects is None else self._entered_dialects
-            self._dialects = (registered, {name: one.value for name, one in registered.items() if name in entered})
+            there = {name: one.value for name, one in registered.items() if name in entered}
+            whole = {name: one for name, one in there.items() if one.protocol in there}
+            self._dialects = (registered, whole)
         return self._dialects[1]
+
+    def spoken(self, entry: AgentEntry) -> list[Dialect]:
+        """The dialects an agent speaks: those whose protocols it names, or all there are; of both scopes."""
+        chosen = entry.spec.protocols
+        return [one for one in self.dialects.values() if chosen is None or one.protocol in chosen]
 
     def protocol_failed(self, dialect: Dialect, raised: BaseException, failed: str) -> None:
         """Log, once, that a dialect is left out, with whose it is, and add it to the plugins' problems."""

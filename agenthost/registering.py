@@ -126,6 +126,7 @@ class ProtocolRegistrar(Registrar[Dialect]):
             raise ValueError(f"protocol {dialect.name!r} has scope {dialect.scope!r}; it is 'agent' or 'host'")
         for given, wanted in ((dialect.lifespan, "lifespan(host)"), (dialect.render_error, "render_error(error, id)")):
             self.need(given, given is None or callable(given), f"given a function as {wanted}")
+        self.need(dialect.part_of, isinstance(dialect.part_of, str), "given the name of another in part_of")
         self._check_prefix(dialect)
         self._check_fast(dialect)
         self.add(dialect.name, dialect)

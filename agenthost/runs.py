@@ -92,18 +92,24 @@ class Runs:
         refuse_bad_thread_id(request.thread_id)
         return await self._resumes.start(entry, principal, request)
 
-    async def find(self, entry: AgentEntry, principal: Principal, run_id: str) -> Run | EndedRun | StoredRun:
+    async def find(self, entry: AgentEntry | None, principal: Principal, run_id: str) -> Run | EndedRun | StoredRun:
         """A run of this agent, by its id: going, ended, or (a `StoredRun`) about to be begun again.
 
-        Raises `NotFound` for one that is not there, and for another's unless the caller operates the host.
+        With None it may be of any agent that the caller may use. Raises `NotFound` for one that is not there, and for
+        another's unless the caller operates the host.
         """
+
+        def hidden(agent: str, owner: str) -> bool:
+            usable = principal.may_use(agent) if entry is None else agent == entry.name
+            return not usable or not _may_see(principal, owner)
+
         run = self._in_hand(run_id)
         if run is not None:
-            if run.entry.name == entry.name and _may_see(principal, run.principal.id):
-                return run
-            raise NotFound("no such run")
+            if hidden(run.entry.name, run.principal.id):
+                raise NotFound("no such run")
+            return run
         stored = await self.store.get_run(run_id)
-        if stored is None or stored.agent != entry.name or not _may_see(principal, stored.principal):
+        if stored is None or hidden(stored.agent, stored.principal):
             raise NotFound("no such run")
         if stored.ended is not None:
             return EndedRun(stored, self.store.read_events)

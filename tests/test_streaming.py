@@ -13,10 +13,10 @@ import pytest
 
 from agenthost import streaming
 from agenthost.agents import RunContext
-from agenthost.errors import Cancelled
+from agenthost.errors import Cancelled, HostStopping
 from agenthost.events import Entry
 from agenthost.run_log import KEPT, UNREAD, Reader, RunLog
-from agenthost.streaming import BEAT, END, data_frame, frame, pump
+from agenthost.streaming import BEAT, END, batches, data_frame, frame, pump, ready
 from tests.agents_for_tests import Held, hosting, idle, started, thread, until, within
 
 
@@ -75,6 +75,63 @@ def test_a_log_without_entries_still_has_an_end() -> None:
         assert client.writes == [(END, False)]
 
     asyncio.run(main())
+
+
+class Letters:
+    """Tells entries as letters, those of type `x` not at all."""
+
+    def begin(self) -> bytes:
+        return b"("
+
+    def entry(self, entry: Entry) -> bytes:
+        return b"" if entry.type == "x" else entry.type.encode()
+
+    def end(self) -> bytes:
+        return b")"
+
+
+def test_a_teller_has_the_first_and_the_last_word_and_what_it_does_not_tell_is_no_write() -> None:
+    async def main() -> None:
+        log, client = RunLog(durable=False), Client()
+        pumping = asyncio.create_task(pump(reader_of(log), client.write, Letters()))
+        await within(client.wrote.wait())
+        for seq, kind in enumerate("axb", 1):
+            log.add(Entry(seq, kind, b"{}"))
+            await asyncio.sleep(0)
+        log.close()
+        await within(pumping)
+        assert b"" not in [data for data, _more in client.writes]
+        assert b"".join(data for data, _more in client.writes) == b"(ab)"
+        assert [more for _data, more in client.writes][-1:] == [False]
+
+    asyncio.run(main())
+
+
+def test_a_log_is_read_in_batches_to_its_end_and_one_that_goes_on_elsewhere_has_none() -> None:
+    async def main(abandoned: bool) -> list[int]:
+        log, found = RunLog(durable=True), list[int]()
+        log.add(Entry(1, "a", b"{}"))
+        log.show(1)
+
+        async def end() -> None:
+            log.add(Entry(2, "b", b"{}"))
+            log.show(2)
+            if abandoned:
+                log.abandon()
+            else:
+                log.close()
+
+        assert [entry.seq for entry in await ready(reader_of(log))] == [1]
+        ending = asyncio.create_task(end())
+        async with asyncio.timeout(20):
+            async for entries in batches(reader_of(log)):
+                found += [entry.seq for entry in entries]
+        await ending
+        return found
+
+    assert asyncio.run(main(False)) == [1, 2]
+    with pytest.raises(HostStopping, match="the host stopped before this run ended"):
+        asyncio.run(main(True))
 
 
 def test_entries_leave_as_they_come_and_while_a_client_is_slow_they_gather() -> None:

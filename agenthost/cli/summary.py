@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from agenthost.api_keys import ApiKeys
 from agenthost.cli.terminal import harmless
 from agenthost.config.loading import shown_path
 from agenthost.entries import AgentEntry
+from agenthost.hookspecs import Dialect
 from agenthost.host import Host, store_url
 from agenthost.plugins import own_version
 
@@ -41,6 +42,7 @@ def start_summary(
     lines += _agents(sorted(host.entries.values(), key=lambda entry: entry.name), called)
     lines += ["", f"  store    {_store(host)}", f"  callers  {LOCAL_ONLY if dev else _callers(host)}"]
     lines += [f"  {word:<8} {harmless(note)}" for word, note in notes.items() if note]
+    lines += _protocols(host.dialects.values(), called)
     for problem in host.plugins.problems:
         lines += ["", indent(harmless(problem.error.describe()), "  ")]
     return "\n".join([*lines, ""])
@@ -84,6 +86,16 @@ def _agent(entry: AgentEntry, url: str, width: int, state_width: int) -> Iterato
     first, *rest = about.split("\n")
     yield f"  {entry.name:<{width}}  {state}  {first}"
     yield from (" " * (width + state_width + 6) + line for line in rest)
+
+
+def _protocols(dialects: Iterable[Dialect], url: str) -> Iterator[str]:
+    """A line for every protocol with an address of its own, as one would type it for an agent called NAME."""
+    told: set[str] = set()
+    for dialect in sorted(dialects, key=lambda one: bool(one.part_of)):
+        if dialect.prefix and dialect.protocol not in told:
+            told.add(dialect.protocol)
+            place = dialect.prefix if dialect.scope == "host" else f"/agents/NAME{dialect.prefix}"
+            yield f"  {harmless(dialect.protocol):<8} {url}{place}"
 
 
 def _store(host: Host) -> str:

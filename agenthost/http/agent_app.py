@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from agenthost.errors import (
     BadRequest,
@@ -120,9 +121,22 @@ def _put(app: FastAPI, dialect: Dialect, endpoints: Any) -> None:
     if isinstance(endpoints, APIRouter):
         app.include_router(endpoints, prefix=dialect.prefix, tags=[dialect.name])
     elif callable(endpoints):
+        if dialect.prefix:
+            app.router.routes.append(Route(dialect.prefix, _Whole(endpoints, dialect.prefix)))
         app.mount(dialect.prefix, endpoints)
     else:
         raise TypeError(f"endpoints returned {type(endpoints).__name__}, not an APIRouter or an ASGI app")
+
+
+class _Whole:
+    """A mounted app at its prefix itself, where a mount answers only what is below it."""
+
+    def __init__(self, app: Any, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "root_path": scope.get("root_path", "") + self._prefix}, receive, send)
 
 
 def agent_app(

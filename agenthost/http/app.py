@@ -56,9 +56,10 @@ class WebHost(Host):
     def card(self, entry: AgentEntry, scope: Scope, *, limits: bool = False) -> dict[str, Any]:
         """What callers may know of an agent, with its absolute address."""
         assert self.router is not None
-        protocols = [dialect.name for dialect in self.router.dialects_of(entry)]
+        base = self.base_url(scope)
+        addresses = {protocol: base + place for protocol, place in self.router.addresses_of(entry).items()}
         max_body = self.config.server.max_body if limits else None
-        return native.card(entry, f"{self.base_url(scope)}/agents/{entry.name}", protocols, max_body=max_body)
+        return native.card(entry, f"{base}/agents/{entry.name}", addresses, max_body=max_body)
 
     async def report(self) -> dict[str, Any]:
         """What `GET /health` shows operators."""

@@ -10,13 +10,13 @@ from fastapi.responses import PlainTextResponse, Response
 
 from agenthost.errors import Forbidden
 from agenthost.health import agent_report
-from agenthost.http.agent_app import fastapi_app, mount
+from agenthost.http.agent_app import LeftOut, fastapi_app, mount
 from agenthost.protocols.exchange import Exchange, exchange_of
 from agenthost.protocols.wire import AgentList, problem_responses
 
 
-def host_app(host: Any) -> FastAPI:
-    """The app for every path that is not an agent's."""
+def host_app(host: Any, left_out: LeftOut | None = None) -> FastAPI:
+    """The app for every path that is not an agent's; `left_out` as in `mount`."""
     app = fastapi_app(title="agenthost", version="1", redoc_url=None)
     operators = problem_responses(401, 403)
     app.add_api_route("/agents", _agents, response_model=AgentList, summary="The agents this caller may use",
@@ -38,7 +38,7 @@ def host_app(host: Any) -> FastAPI:
     app.add_api_route("/admin/agents/{name}/unload", _unload, methods=["POST"], summary="Unload an agent (operators)",
                       responses=changing)  # fmt: skip
     dialects = [dialect for dialect in host.dialects.values() if dialect.scope == "host"]
-    mount(app, dialects, host, None, lambda dialect, raised: host.protocol_failed(dialect, raised, "has no routes"))
+    mount(app, dialects, host, None, left_out)
     return app
 
 

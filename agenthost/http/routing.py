@@ -34,6 +34,7 @@ class Router:
         self._handlers: dict[AgentEntry, tuple[Any, Any, FastHandlers]] = {}
         self._left_out: dict[AgentEntry, set[str]] = {}
         self._host_app: tuple[Any, FastAPI | None] = (None, None)
+        self._left_out_of_host: set[str] = set()
 
     def locate(self, exchange: Exchange) -> str:
         """Split the path: sets `agent_path`, returns what the public table calls this route."""
@@ -92,14 +93,24 @@ class Router:
         return handlers
 
     def dialects_of(self, entry: AgentEntry) -> list[Dialect]:
-        """The dialects this agent speaks: those it names, or all there are; not those that could not be mounted."""
-        return [
-            dialect
-            for dialect in self._host.dialects.values()
-            if dialect.scope == "agent"
-            and (entry.spec.protocols is None or dialect.name in entry.spec.protocols)
-            and dialect.name not in self._left_out.get(entry, ())
-        ]
+        """The dialects that answer below this agent's address; not those that could not be mounted there."""
+        left_out = self._left_out.get(entry, ())
+        return [one for one in self._host.spoken(entry) if one.scope == "agent" and one.name not in left_out]
+
+    def addresses_of(self, entry: AgentEntry) -> dict[str, str]:
+        """Each protocol an agent speaks, and where: below its own address, where it has one there, else the host's."""
+        found: dict[str, str] = {}
+        own = {one.name for one in self.dialects_of(entry)}
+        for dialect in self._host.spoken(entry):
+            if dialect.scope == "agent" and dialect.name in own:
+                place = f"{AGENTS}{entry.name}{dialect.prefix}"
+            elif dialect.scope == "host" and dialect.name not in self._left_out_of_host:
+                place = dialect.prefix
+            else:
+                continue
+            if dialect.protocol not in found or not dialect.part_of:
+                found[dialect.protocol] = place
+        return found
 
     def _app(self, entry: AgentEntry) -> FastAPI:
         *made_for, app = self._apps.get(entry, (None, None, None, None))
@@ -128,7 +139,13 @@ class Router:
         """The app of the host's own routes; made again when a dialect has come."""
         dialects, app = self._host_app
         if app is None or dialects is not self._host.dialects:
-            app = host_app(self._host)
+            self._left_out_of_host.clear()
+
+            def left_out(dialect: Dialect, raised: BaseException) -> None:
+                self._host.protocol_failed(dialect, raised, "has no routes")
+                self._left_out_of_host.add(dialect.name)
+
+            app = host_app(self._host, left_out)
             self._host_app = (self._host.dialects, app)
         return app
 

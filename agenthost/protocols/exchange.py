@@ -36,6 +36,7 @@ class Exchange:
     """A request on its way down the street; each layer fills in what it found out."""
 
     __slots__ = (
+        "address",
         "agent_path",
         "decide",
         "entry",
@@ -70,7 +71,9 @@ class Exchange:
         self.principal: Principal | None = None
         self.entry: AgentEntry | None = None
         self.agent_path = ""
-        """Where this agent's addresses begin: `/agents/<name>`, or empty for a server of one agent."""
+        """What the path begins with where it is one agent's: `/agents/<name>`, else empty."""
+        self.address = ""
+        """`/agents/<name>` of the agent that was chosen where the path names none."""
         self.run_id: str | None = None
         self.run_fields: list[tuple[bytes, bytes]] = []
         """The headers that say which run this reply is about, once there is one."""
@@ -103,13 +106,29 @@ class Exchange:
             raise NotFound("no agent by that name")
         return self.entry
 
+    def choose(self, name: str, protocol: str) -> AgentEntry:
+        """The agent that a request to the whole host names in its body, for a protocol that it speaks.
+
+        Raises `Forbidden`, `NotFound` or `AgentNotReady`, as an address of its own would answer.
+        """
+        entry: AgentEntry = self.host.agent_for(self.caller, name)
+        if protocol not in {one.protocol for one in self.host.spoken(entry)}:
+            raise NotFound("no agent by that name")
+        self.entry, self.address = entry, f"/agents/{name}"
+        return entry
+
+    def agents(self, protocol: str) -> list[AgentEntry]:
+        """The agents this caller may use that speak a protocol, by name."""
+        usable: list[AgentEntry] = self.host.agents_of(self.caller)
+        return [entry for entry in usable if protocol in {one.protocol for one in self.host.spoken(entry)}]
+
     def run_headers(self, run: Run | EndedRun) -> list[tuple[bytes, bytes]]:
         """`X-Run-ID`, `X-Thread-ID` and `Content-Location`; what a header cannot carry is percent-encoded."""
         self.run_id = run.id
         run_id = run.id.encode()
         found = [
             (b"x-run-id", run_id),
-            (b"content-location", (self.root + self.agent_path).encode() + b"/runs/" + run_id),
+            (b"content-location", (self.root + (self.agent_path or self.address)).encode() + b"/runs/" + run_id),
         ]
         if run.thread is not None:
             found.append((b"x-thread-id", header_value(run.thread.thread_id)))

@@ -14,14 +14,14 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 
 from agenthost.agents import AgentRef, RunRequest
 from agenthost.ended_run import EndedRun
 from agenthost.entries import NOT_READY, AgentEntry
-from agenthost.errors import AgentNotReady, BadRequest, InvalidRequest, NotFound
+from agenthost.errors import AgentNotReady, InvalidRequest, NotFound
 from agenthost.health import agent_report, public_status
 from agenthost.hookspecs import Dialect, RegisterProtocol, hookimpl
+from agenthost.protocols.bodies import StrictRoute, read_all
 from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Send, exchange_of
 from agenthost.protocols.runs import add_run_routes
 from agenthost.protocols.streaming_replies import JSON, Answer, json_reply, keyed, stream_run
@@ -36,7 +36,6 @@ from agenthost.protocols.wire import (
     ThreadPage,
     invoke_reply,
     problem_responses,
-    read_body,
     read_request,
     without_none,
 )
@@ -46,21 +45,6 @@ from agenthost.threads import MAX_THREAD_ID, ThreadKey, thread_id_problem
 NO_THREAD = "no such thread"
 NO_THREAD_ALONE = "no thread {!r} here, nor in the agent's own checkpointer where it has one"
 """The same where one agent is served by itself: what Locus's server says names the id, and the checkpointer."""
-
-
-async def read_all(receive: Receive) -> bytes:
-    """The whole body; the layers above have bounded it. Raises `BadRequest` for a client that left half-way."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        return body
-    pieces = [message.get("body", b"")]
-    while message.get("more_body"):
-        message = await receive()
-        pieces.append(message.get("body", b""))
-    if message["type"] == "http.disconnect":
-        raise BadRequest("the body is not whole")
-    return b"".join(pieces)
 
 
 async def fast_invoke(exchange: Exchange, receive: Receive, send: Send) -> None:
@@ -109,33 +93,14 @@ async def _asked(exchange: Exchange, request: RunRequest, *, fold_only: bool = F
     return run
 
 
-class StrictRequest(Request):
-    """A request whose JSON is read as strictly as on the fast path."""
-
-    async def json(self) -> Any:
-        """The body, read strictly; raises `BadRequest`."""
-        return read_body(await self.body())
-
-
-class StrictRoute(APIRoute):
-    """A route whose JSON body is read by `read_body`."""
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """Wrap the handler to hand it a `StrictRequest`."""
-        handler = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            response: Response = await handler(StrictRequest(request.scope, request.receive))
-            return response
-
-        return strict
-
-
 _REFUSALS = problem_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503, 504)
 
 
-def card(entry: AgentEntry, url: str, protocols: list[str], *, max_body: int | None = None) -> dict[str, Any]:
-    """What its callers may know of an agent, with its limits where `max_body` is given; what is None is left out."""
+def card(entry: AgentEntry, url: str, addresses: Mapping[str, str], *, max_body: int | None = None) -> dict[str, Any]:
+    """What its callers may know of an agent, with its limits where `max_body` is given; what is None is left out.
+
+    `addresses` are absolute, by protocol.
+    """
     spec = entry.spec
     return without_none(
         {
@@ -143,8 +108,9 @@ def card(entry: AgentEntry, url: str, protocols: list[str], *, max_body: int | N
             "title": entry.title,
             "description": entry.description,
             "state": entry.state,
-            "protocols": protocols,
+            "protocols": list(addresses),
             "url": url,
+            "addresses": dict(addresses),
             "input_schema": entry.info.input_schema,
             "output_schema": entry.info.output_schema,
             "limits": {

@@ -14,7 +14,7 @@ from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Scope, 
 from agenthost.protocols.run_wire import idempotency_key, run_digest
 from agenthost.run import Run
 from agenthost.run_log import Reader
-from agenthost.streaming import pump
+from agenthost.streaming import Frames, Teller, pump
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -34,11 +34,18 @@ Look = Callable[[Run | EndedRun, Reader], Awaitable[None]]
 
 
 async def stream_run(
-    exchange: Exchange, begin: Begin, receive: Receive, send: Send, after: int = 0, look: Look | None = None
+    exchange: Exchange,
+    begin: Begin,
+    receive: Receive,
+    send: Send,
+    after: int = 0,
+    look: Look | None = None,
+    told: Callable[[Run | EndedRun], Teller] | None = None,
 ) -> None:
     """Send a run's log after entry `after` as it grows; a client that leaves is a reader that leaves.
 
-    `look` is awaited before anything is sent: what it raises is answered as a problem.
+    `look` is awaited before anything is sent: what it raises is answered as a problem. `told` is how a dialect tells a
+    run, where it is not in the host's own frames.
     """
     with ClientWatch(receive):
         run = await begin()
@@ -52,7 +59,7 @@ async def stream_run(
             def write(data: bytes, more: bool) -> Awaitable[None]:
                 return send({"type": "http.response.body", "body": data, "more_body": more})
 
-            await pump(reader, write, exchange.render)
+            await pump(reader, write, told(run) if told is not None else Frames(exchange.render))
         finally:
             reader.close()
 

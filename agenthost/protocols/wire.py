@@ -19,11 +19,18 @@ from agenthost.errors import BadRequest, InvalidRequest
 from agenthost.events import NotJSON
 from agenthost.threads import MAX_THREAD_ID, Part, thread_id_problem
 
+_NAMES: set[str] = set()
+"""The fields of all bodies: a refusal names these, and nothing else that was sent."""
+
 
 class Wire(BaseModel):
-    """A body, or a part of one; fields that nobody knows are ignored."""
+    """A body, or a part of one; fields that nobody knows are ignored, and those it has are named where one is wrong."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_options: Any) -> None:
+        _NAMES.update(cls.model_fields)
 
 
 class TextPart(Wire):
@@ -169,7 +176,7 @@ def _place(loc: Sequence[int | str]) -> tuple[str, Sequence[int | str]]:
     if loc and loc[0] in {"query", "path", "header"}:
         return str(loc[1]), loc
     parts = loc[1:] if loc and loc[0] == "body" else loc
-    return (str(parts[0]) if parts and parts[0] in InvokeBody.model_fields else "body"), parts
+    return (str(parts[0]) if parts and parts[0] in _NAMES else "body"), parts
 
 
 class InvokeReply(Wire):
@@ -315,6 +322,7 @@ class AgentCard(Wire):
     state: str
     protocols: list[str]
     url: str
+    addresses: dict[str, str]
     input_schema: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None

@@ -33,8 +33,8 @@ BLOCKS = {
         run_log runs schemas starting streaming sweep telemetry watchdog watching
     """,
     "street: what a request passes, and the dialects that answer it": """
-        protocols protocols.exchange protocols.native protocols.run_wire protocols.runs protocols.streaming_replies
-        protocols.threads protocols.wire
+        protocols protocols.bodies protocols.exchange protocols.native protocols.run_wire protocols.runs
+        protocols.streaming_replies protocols.threads protocols.wire
         http http.access_log http.agent_app http.app http.connections
         http.cors http.host_routes http.problems http.routing http.security
         http.server

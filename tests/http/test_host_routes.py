@@ -26,6 +26,7 @@ def test_agents_are_those_the_caller_may_use_with_what_it_needs_to_call_them(hos
         "state": "ready",
         "protocols": ["native"],
         "url": "http://localhost:7/agents/say",
+        "addresses": {"native": "http://localhost:7/agents/say"},
     }
     orders = next(one for one in everything if one["name"] == "structured")
     assert orders["title"] == "Orders"

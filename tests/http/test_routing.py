@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -220,6 +220,124 @@ def test_a_dialect_that_cannot_be_mounted_is_left_out_and_told_of(tmp_path: Path
                 "protocol 'nothing' (broken 1.0) is not served for agent 'say': " + nothing,
                 "protocol 'raises' (broken 1.0) is not served for agent 'say': RuntimeError: broken dialect",
             ]
+
+
+WHOLE = """
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from agenthost.hookspecs import Dialect, hookimpl
+from agenthost.protocols import Answer, exchange_of, stream_run
+from agenthost import RunRequest
+
+class Teller:
+    def __init__(self, run):
+        self.run = run
+
+    def begin(self):
+        return b"run %s\\n" % self.run.id.encode()
+
+    def entry(self, entry):
+        return b"" if entry.type == "done" else entry.data + b"\\n"
+
+    def end(self):
+        return b"over\\n"
+
+def routes(host, agent):
+    router = APIRouter()
+
+    @router.get("/agents")
+    async def agents(request: Request):
+        return [entry.name for entry in exchange_of(request.scope).agents("acme")]
+
+    @router.post("/ask/{name}")
+    async def ask(request: Request, name: str):
+        exchange = exchange_of(request.scope)
+        entry = exchange.choose(name, "acme")
+        async def begin():
+            return await exchange.host.runs.ask(entry, exchange.caller, RunRequest("hello", "t"))
+        return Answer(stream_run, exchange, begin, 0, None, Teller)
+
+    @router.get("/runs/{run_id}")
+    async def find(request: Request, run_id: str):
+        exchange = exchange_of(request.scope)
+        found = await exchange.host.runs.find(None, exchange.caller, run_id)
+        return found.id
+    return router
+
+def app(host, agent):
+    async def answer(scope, receive, send):
+        await JSONResponse([agent, scope["path"].removeprefix(scope["root_path"])])(scope, receive, send)
+    return answer
+
+def refuses(host, agent):
+    raise RuntimeError("no")
+
+@hookimpl
+def register_protocols(register):
+    register(Dialect("acme-card", prefix="/.well-known", endpoints=app, part_of="acme"))
+    register(Dialect("acme", prefix="/acme", endpoints=routes, scope="host"))
+    register(Dialect("plain", prefix="/plain", endpoints=app))
+    register(Dialect("plain-all", prefix="/plain", endpoints=app, scope="host", part_of="plain"))
+    register(Dialect("orphan", prefix="/orphan", endpoints=app, part_of="nobody"))
+    register(Dialect("refuses", prefix="/refuses", endpoints=refuses, scope="host"))
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    folder = tmp_path_factory.mktemp("whole")
+    text = key("root") + key("bob", agents='["say", "mirror"]') + actors("say", "pieces")
+    text += actors("mirror", more='protocols = ["native", "plain"]')
+    with Site(folder / "site") as site:
+        site.install("acme", plugins={"acme": "acme_whole"}, modules={"acme_whole": WHOLE})
+        with Hosted(agents_toml(folder, text)) as host:
+            yield host
+
+
+def test_a_dialect_for_the_whole_host_lists_the_agents_that_speak_it_and_that_the_caller_may_use(whole: Hosted) -> None:
+    assert ask(whole.port, "GET", "/acme/agents", ROOT).json == ["pieces", "say"]
+    assert ask(whole.port, "GET", "/acme/agents", bearer("bob")).json == ["say"]
+
+
+def test_an_agent_is_chosen_by_name_as_by_address_and_its_run_is_told_in_the_dialects_own_words(whole: Hosted) -> None:
+    reply = ask(whole.port, "POST", "/acme/ask/say", ROOT)
+    assert reply["content-location"] == f"/agents/say/runs/{reply['x-run-id']}"
+    assert reply.body.decode() == f'run {reply["x-run-id"]}\n{{"type":"model_chunk","content":"hello"}}\nover\n'
+    for name, caller, status in (("nobody", "root", 404), ("mirror", "root", 404), ("pieces", "bob", 403)):
+        assert ask(whole.port, "POST", f"/acme/ask/{name}", bearer(caller)).status == status
+
+
+def test_a_run_is_found_without_its_agents_name_by_who_may_see_it(whole: Hosted) -> None:
+    run_id = ask(whole.port, "POST", "/acme/ask/say", ROOT)["x-run-id"]
+    assert ask(whole.port, "GET", f"/acme/runs/{run_id}", ROOT).json == run_id
+    for path, caller in ((run_id, "bob"), ("0" * 32, "root")):
+        assert ask(whole.port, "GET", f"/acme/runs/{path}", bearer(caller)).status == 404
+
+
+def test_a_mounted_app_answers_at_its_prefix_too_and_never_redirects(whole: Hosted) -> None:
+    for path, agent, rest in (
+        ("/plain", None, ""),
+        ("/plain/x", None, "/x"),
+        ("/agents/say/plain", "say", ""),
+        ("/agents/say/plain/", "say", "/"),
+    ):
+        assert ask(whole.port, "POST", path, ROOT).json == [agent, rest]
+
+
+def test_the_parts_of_a_protocol_are_chosen_with_it_and_a_part_of_nothing_is_not_there(whole: Hosted) -> None:
+    assert ask(whole.port, "GET", "/agents/say/.well-known/card", ROOT).json == ["say", "/card"]
+    for path in ("/agents/mirror/.well-known/card", "/agents/say/orphan"):
+        assert ask(whole.port, "GET", path, ROOT).status == 404
+    assert ask(whole.port, "POST", "/agents/mirror/plain", ROOT).json == ["mirror", ""]
+
+
+def test_a_card_has_the_address_of_every_protocol_that_its_agent_speaks(whole: Hosted) -> None:
+    base = "http://127.0.0.1"
+    cards = {one["name"]: one for one in ask(whole.port, "GET", "/agents", ROOT).json["agents"]}
+    own = {"native": f"{base}/agents/say", "acme": f"{base}/acme", "plain": f"{base}/agents/say/plain"}
+    assert {name: cards["say"]["addresses"][name] for name in own} == own
+    assert {"orphan", "refuses", "plain-all", "acme-card"}.isdisjoint(cards["say"]["protocols"])
+    assert set(cards["mirror"]["addresses"]) == set(cards["mirror"]["protocols"]) == {"native", "plain"}
 
 
 LATE = """
