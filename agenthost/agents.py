@@ -73,7 +73,8 @@ class RunRequest:
     """What a dialect asks of the run engine; not to be changed (nor frozen, which would double what making one costs).
 
     `content` is the user's message where it is more than `prompt` (files, data). `history` is the conversation so far,
-    where the dialect brings it itself (then `thread_id` is None and nothing is written to a thread). A resume names the
+    where the dialect brings it itself; with a `thread_id` it is what comes behind what that thread has, and is written
+    to it with the message, but for system messages, which hold for this run alone and come first. A resume names the
     paused run in `resumes`, and `answers` hold its interrupts. `request_digest` stands for the body that came with
     `idempotency_key`; `detached` runs outlive their readers.
     """

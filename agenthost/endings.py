@@ -25,7 +25,7 @@ from agenthost.event_encoding import encode_question_state, encode_state
 from agenthost.events import Done, Entry, Error, bad_event, json_value
 from agenthost.outcome import Outcome
 from agenthost.run import Run
-from agenthost.starting import user_message
+from agenthost.starting import brought, user_message
 from agenthost.store import NewInterrupt, RunEnd
 from agenthost.threads import Message
 
@@ -142,8 +142,10 @@ def keep(run: Run, ctx: RunContext | None, ending: Ending, rest: Sequence[Entry]
 def _said(run: Run) -> Sequence[Message]:
     """What goes into the thread at the end; a thread that was named only now has nothing of this run yet."""
     said = run.outcome.final_messages()
-    asked = user_message(run) if run.request.thread_id is None else None
-    return said if asked is None else [asked, *said]
+    if run.request.thread_id is not None:
+        return said
+    asked = user_message(run)
+    return [*brought(run.request), *([asked] if asked is not None else ()), *said]
 
 
 def stored_result(result: RunResult) -> dict[str, Any]:

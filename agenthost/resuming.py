@@ -40,6 +40,8 @@ class ResumeRequest:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     request_digest: str | None = None
+    detached: bool = False
+    """Whether the run that goes on outlives its readers."""
     decide: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
     """Told of each reply's decision, once it is certain that nobody else answers, and before the run begins."""
 
@@ -114,6 +116,7 @@ class Resumes:
             answers=answers,
             idempotency_key=request.idempotency_key,
             request_digest=request.request_digest,
+            detached=request.detached,
         )
 
     async def _known(self, entry: AgentEntry, principal: Principal, request: ResumeRequest) -> Run | EndedRun | None:
@@ -181,8 +184,9 @@ async def resumed(store: Store, key: ThreadKey, request: ResumeRequest, *, own: 
     again = asked_again(stored, answers)
     again.metadata = request.metadata if own else {**again.metadata, **request.metadata}
     again.resumes = paused
+    again.history = tuple(one for one in again.history if one.role == "system")  # its thread has the others
     again.idempotency_key, again.request_digest = request.idempotency_key, request.request_digest
-    again.detached = False
+    again.detached = request.detached
     return again
 
 

@@ -35,7 +35,16 @@ from agenthost.keyed_runs import KeyedRuns
 from agenthost.recording import Recorder
 from agenthost.resuming import ResumeRequest, Resumes
 from agenthost.run import TERMINAL_AFTER, Run
-from agenthost.starting import asked_again, new_run, on_the_newest, refuse_bad_thread_id, refuse_unfit, user_message
+from agenthost.starting import (
+    asked_again,
+    brought,
+    history_of,
+    new_run,
+    on_the_newest,
+    refuse_bad_thread_id,
+    refuse_unfit,
+    user_message,
+)
 from agenthost.store import Store, StoredRun, ThreadBefore
 from agenthost.sweep import Sweep
 from agenthost.telemetry import RunMetrics
@@ -98,22 +107,14 @@ class Runs:
         With None it may be of any agent that the caller may use. Raises `NotFound` for one that is not there, and for
         another's unless the caller operates the host.
         """
-
-        def hidden(agent: str, owner: str) -> bool:
-            usable = principal.may_use(agent) if entry is None else agent == entry.name
-            return not usable or not _may_see(principal, owner)
-
-        run = self._in_hand(run_id)
-        if run is not None:
-            if hidden(run.entry.name, run.principal.id):
-                raise NotFound("no such run")
-            return run
-        stored = await self.store.get_run(run_id)
-        if stored is None or hidden(stored.agent, stored.principal):
+        found = self._in_hand(run_id) or await self.store.get_run(run_id)
+        if found is None or not _may_see(principal, entry, found):
             raise NotFound("no such run")
-        if stored.ended is not None:
-            return EndedRun(stored, self.store.read_events)
-        return self._in_hand(run_id) or stored
+        if isinstance(found, Run):
+            return found
+        if found.ended is not None:
+            return EndedRun(found, self.store.read_events)
+        return self._in_hand(run_id) or found
 
     def of_task(self, task: asyncio.Task[Any]) -> Run | None:
         """The run whose own task this is; may be asked from another thread."""
@@ -161,7 +162,7 @@ class Runs:
                 self._finisher.end_without_agent(run)
             self._release(run)
             raise refused
-        self._begin(run, before.messages if before else request.history, before.state if before else {})
+        self._begin(run, history_of(request, before.messages if before else ()), before.state if before else {})
         return run
 
     async def _record_waiting(self, run: Run, admitted: asyncio.Future[None]) -> Run:
@@ -206,7 +207,8 @@ class Runs:
             return
         try:
             self._still_wanted(run)
-            before = await self.store.begin_run(run.id, epoch, user_message(run) if run.thread else None)
+            said = user_message(run) if run.thread else None
+            before = await self.store.begin_run(run.id, epoch, said, brought(run.request))
             again, run.epoch = epoch > run.epoch, epoch
             self._still_wanted(run)
         except BaseException as refused:  # noqa: BLE001 - also a cancel, in the middle of its beginning
@@ -217,7 +219,7 @@ class Runs:
             entry = encode_event(run.log.last + 1, Custom(BEGUN_AGAIN, {"attempt": run.epoch}))
             run.log.add(entry)
             run.recorder.add(entry)
-        self._begin(run, before.messages, before.state)
+        self._begin(run, history_of(run.request, before.messages), before.state)
 
     def _leave_queued(self, run: Run) -> None:
         """Let go of a run that has not begun: the next host on this store begins it. Its readers are cut off."""
@@ -389,5 +391,7 @@ class Runs:
                 one.cancel()
 
 
-def _may_see(principal: Principal, owner: str) -> bool:
-    return principal.id == owner or principal.admin
+def _may_see(principal: Principal, entry: AgentEntry | None, found: Run | StoredRun) -> bool:
+    agent, owner = (found.entry.name, found.principal.id) if isinstance(found, Run) else (found.agent, found.principal)
+    usable = principal.may_use(agent) if entry is None else agent == entry.name
+    return usable and (principal.id == owner or principal.admin)

@@ -9,6 +9,7 @@ from agenthost.agents import Answer, RunRequest, RunStatus
 from agenthost.entries import NOT_READY, AgentEntry
 from agenthost.errors import AgentNotReady, InvalidRequest
 from agenthost.events import Interrupt
+from agenthost.placement.carrying import message_of, told_message
 from agenthost.run import Run
 from agenthost.store import Claim, NewRun, StoredInterrupt, StoredRun
 from agenthost.threads import Message, Part, thread_id_problem
@@ -17,6 +18,7 @@ from agenthost.threads import Message, Part, thread_id_problem
 def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> NewRun:
     """What the commit that begins `run` writes; a log that becomes durable late begins after entry `last_seq`."""
     request, entry = run.request, run.entry
+    written = request.thread_id is not None and status == "running"
     return NewRun(
         run_id=run.id,
         agent=entry.name,
@@ -32,7 +34,8 @@ def new_run(run: Run, *, status: RunStatus = "running", last_seq: int = 0) -> Ne
         resumable=entry.info.resumable and run.parent is None,  # its caller, where that begins again, calls again
         created=run.created,
         status=status,
-        user_message=user_message(run) if request.thread_id is not None and status == "running" else None,
+        user_message=user_message(run) if written else None,
+        brought=brought(request) if written else (),
         claims=[
             Claim(request.resumes, answer.interrupt.interrupt_id or "", answer.stored())
             for answer in request.answers
@@ -82,12 +85,28 @@ def user_message(run: Run) -> Message | None:
     return Message.of("user", request.prompt)
 
 
+def brought(request: RunRequest) -> list[Message]:
+    """What the request brings to its thread besides the user's message; a resume brings nothing."""
+    if not request.history or request.resumes is not None:
+        return []
+    return [message for message in request.history if message.role != "system"]
+
+
+def history_of(request: RunRequest, before: Sequence[Message]) -> Sequence[Message]:
+    """The conversation before the run's own message, where its thread was `before`: system messages come first."""
+    if not request.history:
+        return before
+    return [*(one for one in request.history if one.role == "system"), *before, *brought(request)]
+
+
 def _stored_input(run: Run) -> dict[str, Any]:
     """What the run was asked, and by whom where it may have to begin again without them."""
     request = run.request
     stored: dict[str, Any] = {"prompt": request.prompt, "input": request.input, "metadata": dict(request.metadata)}
     if request.content:
         stored["content"] = [part.to_json() for part in request.content]
+    if request.history:
+        stored["history"] = list(map(told_message, request.history))
     if request.detached or run.entry.info.resumable:
         stored["caller"] = {"agents": list(run.principal.agents), "groups": list(run.principal.groups)}
     return stored
@@ -102,6 +121,7 @@ def asked_again(stored: StoredRun, answers: Sequence[Answer]) -> RunRequest:
         input=given.get("input"),
         metadata=given.get("metadata") or {},
         content=[Part.from_json(part) for part in given["content"]] if given.get("content") else None,
+        history=tuple(map(message_of, given.get("history", ()))),
         answers=answers,
         idempotency_key=stored.idempotency_key,
         request_digest=stored.request_digest,

@@ -34,7 +34,7 @@ from agenthost.errors import (
 from agenthost.events import Interrupt, Result, Think, ToolComplete, ToolStart
 from agenthost.host import Host
 from agenthost.run import CANCEL_AGAIN, TERMINAL_AFTER, Run
-from agenthost.threads import ThreadKey
+from agenthost.threads import Message, ThreadKey
 from tests.agents_for_tests import (
     ANN,
     BOB,
@@ -48,6 +48,7 @@ from tests.agents_for_tests import (
     idle,
     kinds,
     raising,
+    resumed,
     said,
     served,
     speaks,
@@ -57,6 +58,52 @@ from tests.agents_for_tests import (
     until,
     within,
 )
+
+BROUGHT = (Message.of("system", "be brief"), Message.of("user", "a"), Message.of("assistant", "b"))
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_what_a_dialect_brings_stands_behind_the_thread_and_only_system_messages_are_not_kept(detached: bool) -> None:
+    seen: list[str] = []
+
+    async def looks(ctx: RunContext) -> str:
+        seen.append(" ".join(message.text for message in ctx.messages))
+        await asyncio.sleep(0)
+        return "ok"
+
+    async def main() -> None:
+        async with hosting(served(looks, concurrency=1)) as host:
+            runs = [await asked(host, RunRequest("first", thread_id="t"))]
+            await within(runs[0].result())
+            blocking = await asked(host, RunRequest("other", thread_id="u", detached=detached))
+            run = await asked(host, RunRequest("c", thread_id="t", history=BROUGHT, detached=detached))
+            await within(blocking.result())
+            await within(run.result())
+            assert seen[0::2] == ["first", "be brief first ok a b c"]
+            assert [text for _role, text, _status in await said(host)] == ["first", "ok", "a", "b", "c", "ok"]
+
+    asyncio.run(main())
+
+
+def test_a_conversation_without_a_thread_that_pauses_is_kept_whole() -> None:
+    async def asks(ctx: RunContext) -> AsyncIterator[Any]:
+        if ctx.answer is None:
+            yield Interrupt("which?")
+        else:
+            yield " ".join([*(message.text for message in ctx.messages), str(ctx.answer.response)])
+
+    async def main() -> None:
+        async with hosting(asks) as host:
+            run = await asked(host, RunRequest("c", history=BROUGHT))
+            assert (await within(run.result())).status == "paused"
+            assert run.thread is not None
+            name = run.thread.thread_id
+            assert [text for _role, text, _status in await said(host, name)] == ["a", "b", "c"]
+            again = await resumed(host, "this", thread_id=name)
+            assert (await within(again.result())).message == "be brief a b c this"
+            assert [text for _role, text, _status in await said(host, name)][:3] == ["a", "b", "c"]
+
+    asyncio.run(main())
 
 
 def test_an_agent_is_given_what_was_asked_and_nothing_of_the_request() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from agenthost.auth import Principal
 from agenthost.entries import AgentEntry
 from agenthost.events import Interrupt
 from agenthost.run import Run
-from agenthost.starting import answer_to, asked_again, new_run, question, user_message
+from agenthost.starting import answer_to, asked_again, brought, history_of, new_run, question, user_message
 from agenthost.store import Store
-from agenthost.threads import Part
+from agenthost.threads import Message, Part
 from tests.agents_for_tests import served
 
 CALLER = Principal("ann", groups=("staff",), agents=("agent", "risk-*"))
@@ -37,11 +38,14 @@ def made(request: RunRequest, *, resumable: bool = False) -> Run:
     return Run(agent, CALLER, request, None, unread, lambda _run: None)
 
 
+BROUGHT = (Message.of("system", "be brief"), Message.of("user", "a"), Message.of("assistant", "b"))
+
 REQUESTS = [
     RunRequest("hello", detached=True),
     RunRequest("", thread_id="t", detached=True, input=[1, {"a": None}], metadata={"m": [1]}),
     RunRequest("see ", thread_id="t", detached=True, content=CONTENT),
     RunRequest("hello", idempotency_key="k", request_digest="d", detached=True),
+    RunRequest("go on", thread_id="t", detached=True, history=BROUGHT),
 ]
 
 
@@ -96,6 +100,18 @@ def test_the_user_message_is_what_was_said_with_the_run() -> None:
     assert new_run(run).user_message == said
     assert new_run(run, status="queued").user_message is None, "it is written when the run begins"
     assert new_run(made(RunRequest("hello", detached=True))).user_message is None, "there is no thread to write it to"
+
+
+def test_what_a_dialect_brings_goes_to_the_thread_before_the_message_but_for_system_messages() -> None:
+    system, *others = BROUGHT
+    request = RunRequest("c", thread_id="t", history=BROUGHT)
+    assert brought(request) == others
+    assert new_run(made(request)).brought == others
+    assert new_run(made(request), status="queued").brought == ()
+    before = [Message.of("user", "earlier")]
+    assert list(history_of(request, before)) == [system, *before, *others]
+    assert history_of(RunRequest("c"), before) is before
+    assert brought(replace(request, resumes="r1")) == [], "a resume brings an answer, not a message"
 
 
 @pytest.mark.parametrize(

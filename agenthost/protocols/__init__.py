@@ -6,7 +6,7 @@ from agenthost.events import Entry
 from agenthost.hookspecs import Dialect
 from agenthost.protocols.bodies import StrictRoute, read_all
 from agenthost.protocols.exchange import ClientWatch, Exchange, exchange_of
-from agenthost.protocols.streaming_replies import Answer, json_reply, keyed, stream_run
+from agenthost.protocols.streaming_replies import Answer, Folding, fold_run, json_reply, keyed, keyed_resume, stream_run
 from agenthost.protocols.wire import Wire, read_body
 from agenthost.resuming import Reply, ResumeRequest
 from agenthost.run import Run
@@ -22,6 +22,7 @@ __all__ = [
     "EndedRun",
     "Entry",
     "Exchange",
+    "Folding",
     "Reader",
     "Reply",
     "ResumeRequest",
@@ -32,8 +33,10 @@ __all__ = [
     "Wire",
     "batches",
     "exchange_of",
+    "fold_run",
     "json_reply",
     "keyed",
+    "keyed_resume",
     "pump",
     "read_all",
     "read_body",

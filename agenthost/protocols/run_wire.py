@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from agenthost.agents import RunRequest
 from agenthost.ended_run import EndedRun
 from agenthost.errors import InvalidRequest, by_code
+from agenthost.placement.carrying import told_message
 from agenthost.protocols.wire import Wire, json_only, without_none
 from agenthost.resuming import Reply, ResumeRequest
 from agenthost.run import Run
@@ -202,7 +203,8 @@ def idempotency_key(raw: bytes) -> str:
 def run_digest(request: RunRequest) -> str:
     """What stands for a run request: two bodies that ask for the same have the same."""
     content = [part.to_json() for part in request.content] if request.content else None
-    return _digest([request.prompt, request.thread_id, request.input, dict(request.metadata), content])
+    fields = [request.prompt, request.thread_id, request.input, dict(request.metadata), content]
+    return _digest([*fields, list(map(told_message, request.history))] if request.history else fields)
 
 
 def resume_digest(request: ResumeRequest) -> str:

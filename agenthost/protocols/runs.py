@@ -19,12 +19,10 @@ from agenthost.protocols.run_wire import (
     ResumeBody,
     RunPage,
     RunView,
-    idempotency_key,
     listed_run,
-    resume_digest,
     run_view,
 )
-from agenthost.protocols.streaming_replies import Answer, json_reply, keyed, stream_run
+from agenthost.protocols.streaming_replies import Answer, json_reply, keyed, keyed_resume, stream_run
 from agenthost.protocols.wire import InvokeBody, problem_responses, without_none
 from agenthost.resuming import undecided
 from agenthost.run import Run
@@ -65,10 +63,7 @@ def add_run_routes(router: APIRouter) -> None:
 
 async def _resume(body: ResumeBody, request: Request) -> Response:
     exchange = exchange_of(request.scope)
-    asked, thread_id = body.request(), body.thread_id
-    raw = exchange.headers.get(b"idempotency-key")
-    if raw is not None:
-        asked = replace(asked, idempotency_key=idempotency_key(raw), request_digest=resume_digest(asked))
+    asked, thread_id = keyed_resume(exchange, body.request()), body.thread_id
 
     async def begin() -> Run | EndedRun:
         ready = asked
@@ -79,10 +74,10 @@ async def _resume(body: ResumeBody, request: Request) -> Response:
         run: Run | EndedRun = await exchange.host.runs.resume(exchange.agent, exchange.caller, ready)
         return run
 
-    return Answer(stream_run, exchange, begin, 0, _first_word if exchange.agent.info.keeps_pauses else None)
+    return Answer(stream_run, exchange, begin, 0, first_word if exchange.agent.info.keeps_pauses else None)
 
 
-async def _first_word(run: Run | EndedRun, reader: Reader) -> None:
+async def first_word(run: Run | EndedRun, reader: Reader) -> None:
     """Wait a moment for what a resumed run begins with.
 
     Raises `StillUndecided` where that is the question again, and the run's error where it ended with nothing said.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import orjson
 from fastapi.responses import Response
 
 from agenthost.agents import RunRequest
 from agenthost.ended_run import EndedRun
+from agenthost.events import Entry
 from agenthost.protocols.exchange import ClientWatch, Exchange, Receive, Scope, Send
-from agenthost.protocols.run_wire import idempotency_key, run_digest
+from agenthost.protocols.run_wire import idempotency_key, resume_digest, run_digest
+from agenthost.resuming import ResumeRequest, undecided
 from agenthost.run import Run
 from agenthost.run_log import Reader
-from agenthost.streaming import Frames, Teller, pump
+from agenthost.streaming import Frames, Teller, batches, pump
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -64,12 +67,66 @@ async def stream_run(
             reader.close()
 
 
+class Folding(Protocol):
+    """How a dialect makes one answer of a run's log."""
+
+    def entry(self, entry: Entry) -> Any:
+        """Take in the next entry."""
+        ...
+
+    def whole(self) -> Any:
+        """The answer, as JSON; the run has completed, or paused."""
+        ...
+
+
+async def fold_run(
+    exchange: Exchange,
+    begin: Begin,
+    receive: Receive,
+    send: Send,
+    told: Callable[[Run | EndedRun], Folding],
+) -> None:
+    """Run, fold the log, answer; a client that leaves is a reader that leaves, and gets no answer.
+
+    A run that did not complete is answered as a problem, like all that `begin` raises.
+    """
+    with ClientWatch(receive) as watch:
+        run = await begin()
+        reader = run.read()
+        try:
+            exchange.run_headers(run)
+            folding = told(run)
+            async for entries in batches(reader):
+                for entry in entries:
+                    folding.entry(entry)
+            await run.result()
+            if isinstance(run, Run) and (error := undecided(run)) is not None:
+                raise error
+            headers = exchange.run_headers(run)  # a pause may have given it a thread
+        finally:
+            reader.close()
+    if watch.gone:
+        return
+    body = orjson.dumps(folding.whole())
+    headers = [*headers, JSON, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 def keyed(exchange: Exchange, request: RunRequest) -> RunRequest:
     """The request with the key of its `Idempotency-Key` header, where there is one; raises `InvalidRequest`."""
     raw = exchange.headers.get(b"idempotency-key")
     if raw is not None:
         request.idempotency_key, request.request_digest = idempotency_key(raw), run_digest(request)
     return request
+
+
+def keyed_resume(exchange: Exchange, request: ResumeRequest) -> ResumeRequest:
+    """As `keyed`, for a resume."""
+    raw = exchange.headers.get(b"idempotency-key")
+    if raw is None:
+        return request
+    return replace(request, idempotency_key=idempotency_key(raw), request_digest=resume_digest(request))
 
 
 class Answer(Response):

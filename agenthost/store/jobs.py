@@ -67,7 +67,7 @@ class StartJob(Job):
         "history",
         "key",
         "last",
-        "message",
+        "messages",
         "now",
         "request_key",
         "resumes",
@@ -115,8 +115,8 @@ class StartJob(Job):
             int(run.resumable),
             orjson.dumps(run.input),
         )
-        said = run.user_message
-        self.message = None if said is None or waits else message_row(run.run_id, said, run.created)
+        said = () if waits else (*run.brought, run.user_message)
+        self.messages = [message_row(run.run_id, message, run.created) for message in said if message is not None]
 
 
 class AppendJob(Job):

@@ -159,8 +159,8 @@ class Recorder:
             elif waiting and job.supersedes:
                 self._hot.questions.supersede.execute(self._cursor, thread)
                 self._hot.questions.wait.execute(self._cursor, 0, thread)
-            if job.message is not None and thread is not None:
-                messages.append((thread, *job.message))
+            if thread is not None:
+                messages += [(thread, *message) for message in job.messages]
             runs.append((*job.run_row[:5], thread, *job.run_row[5:]))
             self._going[job.run_id] = GoingRun(thread, FIRST_EPOCH, job.last, job.resumes)
         self._hot.add_runs.rows(self._cursor, runs)

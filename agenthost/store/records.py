@@ -95,6 +95,8 @@ class NewRun:
     resumable: bool = False
     status: RunStatus = "running"
     user_message: Message | None = None
+    brought: Sequence[Message] = ()
+    """What its thread gets before the user's message."""
     claims: Sequence[Claim] = ()
     last_seq: int = 0
 

@@ -104,17 +104,21 @@ class Store:
             before = await self._writer.submit(job)
         return before
 
-    async def begin_run(self, run_id: str, epoch: int, user_message: Message | None) -> ThreadBefore:
+    async def begin_run(
+        self, run_id: str, epoch: int, user_message: Message | None, brought: Sequence[Message] = ()
+    ) -> ThreadBefore:
         """Commit the beginning of a run that the store has already: a queued one, or one of a host that was lost.
 
         A queued run begins under its own `epoch`, a lost one under the next: what the lost host may still send for it
-        is refused from then on. Gives back the thread as it was before. Raises `StoreError` for any other run.
+        is refused from then on. Its thread gets what is `brought`, then the user's message. Gives back the thread as it
+        was before. Raises `StoreError` for any other run.
         """
+        said = [*brought, *([user_message] if user_message is not None else ())]
         while True:
             known = await self._read(lambda connection: reads.read_beginning(connection, run_id))
             if known is None:
                 raise StoreError(f"run {run_id} is not in the store")
-            before = await self._write(upkeep.begin_run(run_id, epoch, user_message, known), (run_id,))
+            before = await self._write(upkeep.begin_run(run_id, epoch, said, known), (run_id,))
             if before is not None:
                 self._left.discard(run_id)
                 return before
@@ -163,6 +167,14 @@ class Store:
     async def delete_thread(self, key: ThreadKey) -> bool:
         """Delete a thread and all of it; whether there was one. Raises `ThreadBusy` while a run on it is going."""
         return await self._write(upkeep.delete_thread(key))
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Delete an ended run with its events and questions, as if it had grown too old; whether there was one.
+
+        Its messages stay in its thread, unless nothing else is there: then the thread goes too. Raises `ThreadBusy`
+        while it is going.
+        """
+        return await self._write(upkeep.delete_run(run_id))
 
     async def get_run(self, run_id: str) -> StoredRun | None:
         """Read a run; None if there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, literal, o
 
 from agenthost.errors import HostLost, StoreError, ThreadBusy
 from agenthost.events import Error
-from agenthost.store.expiry import delete_whole_thread
+from agenthost.store.expiry import delete_runs, delete_whole_thread
 from agenthost.store.hot import MESSAGE_COLUMNS, give_back, supersede
 from agenthost.store.jobs import message_row
 from agenthost.store.migrations import PROBE_ROW
@@ -39,6 +39,33 @@ def delete_thread(key: ThreadKey) -> Callable[[Connection], bool]:
         return True
 
     return work
+
+
+def delete_run(run_id: str) -> Callable[[Connection], bool]:
+    """See `Store.delete_run`."""
+
+    def work(connection: Connection) -> bool:
+        found = connection.execute(select(runs.c.thread, runs.c.ended).where(runs.c.run_id == run_id)).one_or_none()
+        if found is None:
+            return False
+        if found.ended is None:
+            raise ThreadBusy("this run is going", hint="wait until it has ended, or cancel it")
+        if found.thread is not None and not _holds_more(connection, found.thread, run_id):
+            delete_whole_thread(connection, found.thread)
+        else:
+            delete_runs([run_id])(connection)
+        return True
+
+    return work
+
+
+def _holds_more(connection: Connection, thread: int, run_id: str) -> bool:
+    """Whether a thread has more than what one run brought to it."""
+    others = (
+        select(table.c.run_id).where(table.c.thread == thread, table.c.run_id != run_id).limit(1)
+        for table in (runs, messages)
+    )
+    return any(connection.scalar(other) is not None for other in others)
 
 
 def going_runs(connection: Connection) -> frozenset[str]:
@@ -91,7 +118,7 @@ def _end_lost(connection: Connection, going: Iterable[ColumnElement[bool]]) -> N
 
 
 def begin_run(
-    run_id: str, epoch: int, user_message: Message | None, known: Beginning
+    run_id: str, epoch: int, said: Sequence[Message], known: Beginning
 ) -> Callable[[Connection], ThreadBefore | None]:
     """Begin a run that is there: queued, or a lost host's; see `Store.begin_run`.
 
@@ -113,10 +140,10 @@ def begin_run(
             raise StoreError(f"run {run_id} cannot begin: it has ended, or goes on elsewhere")
         before = [message for message in known.messages if message.run_id != run_id]
         if thread is not None:
-            # a lost host has written the message already
-            if user_message is not None and len(before) == len(known.messages):
-                row = (thread, *message_row(run_id, user_message, time.time()))
-                connection.execute(insert(messages).values(dict(zip(MESSAGE_COLUMNS, row, strict=True))))
+            # a lost host has written the messages already
+            if said and len(before) == len(known.messages):
+                rows = [(thread, *message_row(run_id, message, time.time())) for message in said]
+                connection.execute(insert(messages), [dict(zip(MESSAGE_COLUMNS, row, strict=True)) for row in rows])
             if connection.scalar(select(runs.c.resumes).where(runs.c.run_id == run_id)) is None:
                 connection.execute(supersede(literal(thread)))
                 connection.execute(update(threads).where(threads.c.id == thread).values(waiting=0))

@@ -270,3 +270,34 @@ def test_a_busy_thread_fails_its_own_delete_only(store, new_run, entries, settle
 
 def test_a_probe_writes(store):
     asyncio.run(store.probe())
+
+
+def test_a_run_that_is_deleted_leaves_its_messages_where_its_thread_has_more(open_store, new_run, end, entries):
+    async def main(store):
+        for _turn in range(2):
+            run = new_run("t", say="hello")
+            await store.start_run(run)
+            with pytest.raises(ThreadBusy, match="this run is going"):
+                await store.delete_run(run.run_id)
+            await store.end_run(end(run.run_id, "hi", entries=entries(1, 2)))
+        assert await store.delete_run("r1") is True
+        assert await store.delete_run("r1") is False
+        assert await store.get_run("r1") is None
+        assert await store.read_events("r1", 0, 9) == []
+        assert [message.text for message in (await store.get_thread(KEY)).messages] == ["hello", "hi"] * 2
+        assert await store.delete_run("r2") is True, "of the first, messages are left"
+        assert len((await store.get_thread(KEY)).messages) == 4
+
+    asyncio.run(main(open_store()))
+
+
+def test_a_thread_whose_only_run_is_deleted_goes_with_it(open_store, new_run, end):
+    async def main(store):
+        run = new_run("t", say="hello", brought=[Message.of("user", "before")])
+        await store.start_run(run)
+        assert [one.text for one in (await store.get_thread(KEY)).messages] == ["before", "hello"]
+        await store.end_run(end(run.run_id))
+        assert await store.delete_run(run.run_id) is True
+        assert await store.get_thread(KEY) is None
+
+    asyncio.run(main(open_store()))
