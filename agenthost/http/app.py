@@ -33,7 +33,7 @@ from agenthost.http.problems import log_problem, send_problem, unexpected
 from agenthost.http.routing import Router, strictly_decoded
 from agenthost.http.security import Policy, addressed, guard, is_loopback, read_headers
 from agenthost.operating import Operations
-from agenthost.protocols import native
+from agenthost.protocols import native, openai
 from agenthost.protocols.exchange import SCOPE_KEY, Exchange, Message, Receive, Scope, Send, exchange_of
 
 DEVELOPER = Principal("dev", agents=("*",), admin=True)
@@ -49,7 +49,7 @@ class WebHost(Host):
     def __init__(
         self, config: Config, *, specs: Sequence[AgentSpec] | None = None, authenticating: bool = True
     ) -> None:
-        super().__init__(config, builtins=(native,), specs=specs, authenticating=authenticating)
+        super().__init__(config, builtins=(native, openai), specs=specs, authenticating=authenticating)
         self.router: Router | None = None
         self.operations: Operations
 
