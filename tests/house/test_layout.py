@@ -35,6 +35,10 @@ BLOCKS = {
     "street: what a request passes, and the dialects that answer it": """
         protocols protocols.bodies protocols.exchange protocols.native protocols.run_wire protocols.runs
         protocols.streaming_replies protocols.threads protocols.wire
+        protocols.openai protocols.openai.chat protocols.openai.chat_wire protocols.openai.dialogue
+        protocols.openai.input_wire protocols.openai.items protocols.openai.pauses protocols.openai.refusals
+        protocols.openai.resource protocols.openai.responses protocols.openai.routes protocols.openai.starting
+        protocols.openai.telling protocols.openai.usage
         http http.access_log http.agent_app http.app http.connections
         http.cors http.host_routes http.problems http.routing http.security
         http.server

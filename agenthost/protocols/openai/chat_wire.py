@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from agenthost.errors import InvalidRequest
-from agenthost.protocols.openai.conversations import (
+from agenthost.protocols.openai.dialogue import (
     Conversation,
     audio_part,
     conversation,

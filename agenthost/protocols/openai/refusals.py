@@ -25,7 +25,7 @@ def render_error(error: HostError, correlation_id: str) -> tuple[int, Mapping[st
     `x-should-retry: false` keeps OpenAI's clients, which try again by themselves, from running an agent again that has
     run, or from giving an answer again.
     """
-    status = 400 if isinstance(error, InvalidRequest) else error.status
+    status = 400 if error.status == InvalidRequest.status else error.status
     headers = {"content-type": "application/json", "cache-control": "no-store"}
     if isinstance(error, RunError) or (status == 409 and not isinstance(error, ThreadBusy)):
         headers["x-should-retry"] = "false"

@@ -14,9 +14,9 @@ from agenthost.ended_run import EndedRun
 from agenthost.entries import AgentEntry
 from agenthost.errors import AgentNotReady, Cancelled, InvalidRequest, NotFound
 from agenthost.protocols.exchange import Exchange, exchange_of
-from agenthost.protocols.openai.conversations import Conversation
+from agenthost.protocols.openai.dialogue import Conversation
+from agenthost.protocols.openai.input_wire import ResponseBody
 from agenthost.protocols.openai.resource import PREFIX
-from agenthost.protocols.openai.response_wire import ResponseBody
 from agenthost.protocols.openai.starting import begin, chosen, new_thread
 from agenthost.protocols.openai.telling import Telling
 from agenthost.protocols.runs import LATER, first_word

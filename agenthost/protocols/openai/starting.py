@@ -15,7 +15,7 @@ from agenthost.ended_run import EndedRun
 from agenthost.entries import AgentEntry
 from agenthost.errors import InvalidRequest, NotFound
 from agenthost.protocols.exchange import Exchange
-from agenthost.protocols.openai.conversations import Conversation
+from agenthost.protocols.openai.dialogue import Conversation
 from agenthost.protocols.openai.pauses import reply_to
 from agenthost.protocols.openai.refusals import no_model
 from agenthost.protocols.streaming_replies import keyed, keyed_resume

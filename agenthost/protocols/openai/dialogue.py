@@ -42,13 +42,11 @@ class Conversation:
 def conversation(messages: Sequence[Message], answers: Sequence[Given], where: str) -> Conversation:
     """Tell the new message from what was said before; `where` is the body's field they came in.
 
-    Answers take the place of a new message. Raises `InvalidRequest` where there is neither, or both.
+    Answers take the place of a new message. Raises `InvalidRequest` where there is neither.
     """
-    last = next((at for at in reversed(range(len(messages))) if messages[at].role != "system"), None)
     if answers:
-        if last is not None and messages[last].role == "user":
-            raise InvalidRequest(f"{where}: answer what was asked, or say something new; not both at once")
         return Conversation(list(messages), None, list(answers))
+    last = next((at for at in reversed(range(len(messages))) if messages[at].role != "system"), None)
     if last is None or messages[last].role != "user":
         raise InvalidRequest(f"{where}: the last message is the user's, or answers what the agent asked")
     said = messages[last]

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from agenthost.errors import InvalidRequest
 from agenthost.protocols.openai.chat_wire import MAX_MESSAGES, AudioData, parsed
-from agenthost.protocols.openai.conversations import (
+from agenthost.protocols.openai.dialogue import (
     Conversation,
     audio_part,
     conversation,
@@ -228,6 +228,8 @@ class ResponseBody(Asking):
         else:
             known = self.previous_response_id is not None or self.conversation is not None
             messages, answers = _read(self.input, known)
+            if known and answers and any(message.role == "user" for message in messages):
+                raise InvalidRequest("input: answer what was asked, or say something new; not both at once")
         said = conversation(messages, answers, PLACE)
         if self.instructions:
             said.history.insert(0, Message("system", [text_part(self.instructions)]))
