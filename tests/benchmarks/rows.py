@@ -103,6 +103,26 @@ def stream(bench: Bench) -> list[Line]:
     ]
 
 
+def protocols(bench: Bench) -> list[Line]:
+    """What an event costs in the words of other protocols, against the same agent's events in the host's own frames."""
+    row, host, said = "protocols", bench.ours(), "What is the capital of France?"
+    wanted = {"stream": True, "min_events": 200}
+    chat = {"model": "ready", "stream": True, "messages": [{"role": "user", "content": said}]}
+    response = {"model": "ready", "stream": True, "store": False, "input": said}
+    sides = {
+        "native": target(host, "/agents/ready/stream", **wanted),
+        "openai chat": target(host, "/v1/chat/completions", body=chat, **wanted),
+        "openai responses": target(host, "/v1/responses", body=response, **wanted),
+    }
+    cpu = {name: read(found, PER_EVENT) for name, found in bench.compare(row, sides).items()}
+    unit = "µs CPU per event"
+    return [
+        measured(row, "native: 200 ready events, 16 clients", unit, figure(cpu["native"])),
+        at_most(row, "the same as chat completion chunks", unit, cpu["openai chat"], 1.5, "native", cpu["native"]),
+        at_most(row, "the same as a response's events", unit, cpu["openai responses"], 2, "native", cpu["native"]),
+    ]
+
+
 def worker(bench: Bench) -> list[Line]:
     """An agent in a worker process against the same agent in the host's; CPU is that of both processes."""
     row, host, streams = "worker", bench.ours("placed", our_host.placed()), {"stream": True, "min_events": 200}
@@ -323,6 +343,7 @@ ROWS: dict[str, Callable[[Bench], list[Line]]] = {
     "invoke": invoke,
     "durable": durable,
     "stream": stream,
+    "protocols": protocols,
     "worker": worker,
     "first-event": first_event,
     "agents": agents,

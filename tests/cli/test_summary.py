@@ -69,6 +69,7 @@ def test_every_agent_is_shown_with_its_state_its_address_and_why_not(config: Con
         "  store    memory: nothing is kept when the host stops\n"
         "  callers  everybody on this machine, without a key; put nothing in front of it "
         "(no proxy, tunnel or published port): that takes `agenthost serve`\n"
+        f"  openai   {URL}/v1\n"
     )
 
 

@@ -31,7 +31,8 @@ from tests.docs.session import INSTALLS, Session, as_told, commands
 
 DISTRIBUTIONS = {"agenthost", *(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())}
 
-FRAMEWORKS = "frameworks.md"
+NEEDS = {"frameworks.md": pytest.mark.framework, "protocols.md": pytest.mark.protocol}
+"""Pages that need what not everybody has installed, by the mark of the tests that have it."""
 
 each_page = pytest.mark.parametrize("one", pages(), ids=lambda one: one.name)
 
@@ -249,8 +250,7 @@ async def _serves(app: Any) -> None:
 
 
 def _marked(one: Page) -> Any:
-    """A page of which one needs what not everybody has installed."""
-    return pytest.param(one, id=one.name, marks=pytest.mark.framework if one.name == FRAMEWORKS else ())
+    return pytest.param(one, id=one.name, marks=NEEDS.get(one.name, ()))
 
 
 # ── console ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from agenthost.host import Host
 from agenthost.http.agent_app import agent_app
 from agenthost.http.host_routes import host_app
 from agenthost.http.security import PUBLIC
-from agenthost.protocols import native
+from agenthost.protocols import native, openai
 from agenthost.registering import REGISTRARS
 from tests.docs.pages import page, pages
 from tests.house.tree import PACKAGE, Module, modules
@@ -89,7 +89,7 @@ def test_the_reference_of_settings_is_the_one_the_models_make():
 
 
 def _routes() -> set[tuple[str, str]]:
-    host = Host(Config(store=StoreConfig(url="memory:")), builtins=(native,))
+    host = Host(Config(store=StoreConfig(url="memory:")), builtins=(native, openai))
     host.prepare()
     try:
         found = {(method, path) for method, path in _paths(host_app(host))}
@@ -101,14 +101,15 @@ def _routes() -> set[tuple[str, str]]:
     return found
 
 
-def _paths(app: object) -> Iterator[tuple[str, str]]:
+def _paths(app: object, prefix: str = "") -> Iterator[tuple[str, str]]:
     for route in app.routes:  # type: ignore[attr-defined]  # a FastAPI app, or a router inside one
         inner = getattr(route, "routes", None) or getattr(getattr(route, "original_router", None), "routes", None)
         if inner is not None and not isinstance(route, APIRoute):
-            yield from _paths(route if getattr(route, "routes", None) else route.original_router)
+            own = getattr(getattr(route, "include_context", None), "prefix", "")
+            yield from _paths(route if getattr(route, "routes", None) else route.original_router, prefix + own)
             continue
         for method in sorted(route.methods - {"HEAD"}):
-            yield method, route.path.replace(":path}", "}")
+            yield method, prefix + route.path.replace(":path}", "}")
 
 
 def test_every_route_is_told_and_no_other():

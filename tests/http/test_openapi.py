@@ -91,7 +91,10 @@ def test_every_operation_documents_the_refusals_that_it_can_meet(published: Host
             said = set(operation["responses"])
             assert path in public or "401" in said, f"{method} {path}"
             if "requestBody" in operation:
-                assert {"400", "403", "409", "413", "415", "422", "429", "503"} <= said
+                assert {"400", "403", "409", "413", "415", "429", "503"} <= said
+                assert ("422" in said) is not path.startswith("/v1/"), "OpenAI's API has none"
+            if path.startswith("/v1/"):
+                continue
             problems = [
                 reply["content"] for status, reply in operation["responses"].items() if status in {"401", "422"}
             ]

@@ -27,7 +27,7 @@ PUBLIC = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/agents/{n
 """What answers without a key, and with any."""
 
 FOR_ANY_KEY = {
-    *(("GET", path) for path in ("/agents", "/openapi.json", "/docs", "/acme-all/motto")),
+    *(("GET", path) for path in ("/agents", "/openapi.json", "/docs", "/acme-all/motto", "/v1/models")),
     *(("HEAD", path) for path in ("/openapi.json", "/docs")),
     ("POST", "/acme-all/orders/{number}"),
 }
@@ -90,7 +90,14 @@ def every_path(host: Hosted) -> set[str]:
 
 def ask_path(host: Hosted, method: str, path: str, headers: dict[str, str]) -> Reply:
     filled = (
-        path.replace("{name}", "say").replace("{thread_id:path}", "t").replace("{run_id}", "r").replace("{number}", "7")
+        (
+            path.replace("{name}", "say")
+            .replace("{thread_id:path}", "t")
+            .replace("{run_id}", "r")
+            .replace("{number}", "7")
+        )
+        .replace("{model}", "say")
+        .replace("{response_id}", "r")
     )
     assert "{" not in filled
     return ask(host.port, method, filled, headers)
@@ -116,7 +123,7 @@ def test_every_route_and_method_needs_a_key_with_the_scope_for_it(plugged: Hoste
             elif path.startswith("/agents/") or statuses[3] == 200:
                 assert statuses[2] == 403, said
             else:
-                assert statuses[2] == statuses[3] in {404, 405}, said
+                assert statuses[2] == statuses[3] in {400, 404, 405}, said
 
 
 def test_the_public_routes_are_the_three_that_the_policy_lists(plugged: Hosted) -> None:

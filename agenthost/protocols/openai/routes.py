@@ -53,7 +53,8 @@ class ModelList(Wire):
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": Refusal.__doc__, "model": Refusal} for status in statuses}
+    # with the range named, FastAPI says nothing of a 422 of its own, which there is none of here
+    return {status: {"description": Refusal.__doc__, "model": Refusal} for status in ("4XX", *statuses)}
 
 
 _RUNS = _refusals(400, 401, 403, 404, 409, 413, 415, 429, 500, 503, 504)
@@ -66,7 +67,7 @@ def endpoints(_host: Any, _agent: str | None) -> APIRouter:
     router.add_api_route("/models", _models, methods=["GET"], response_model=ModelList,
                          summary="The agents this caller may use, as models", responses=_refusals(401))  # fmt: skip
     router.add_api_route("/models/{model}", _model, methods=["GET"], response_model=Model,
-                         summary="An agent, as a model", responses=_refusals(401, 403, 404, 503))  # fmt: skip
+                         summary="An agent, as a model", responses=_refusals(400, 401, 403, 404, 503))  # fmt: skip
     router.add_api_route("/chat/completions", _chat, methods=["POST"], response_class=Response,
                          summary="Answer a conversation, which is not kept",
                          responses={**_STREAMS, **_RUNS})  # fmt: skip
