@@ -118,8 +118,8 @@ def protocols(bench: Bench) -> list[Line]:
     unit = "µs CPU per event"
     return [
         measured(row, "native: 200 ready events, 16 clients", unit, figure(cpu["native"])),
-        at_most(row, "the same as chat completion chunks", unit, cpu["openai chat"], 1.5, "native", cpu["native"]),
-        at_most(row, "the same as a response's events", unit, cpu["openai responses"], 2, "native", cpu["native"]),
+        at_most(row, "the same as chat completion chunks", unit, cpu["openai chat"], 2, "native", cpu["native"]),
+        at_most(row, "the same as a response's events", unit, cpu["openai responses"], 2.5, "native", cpu["native"]),
     ]
 
 

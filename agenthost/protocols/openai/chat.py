@@ -19,10 +19,12 @@ from agenthost.run import Run
 from agenthost.runs import BEGUN_AGAIN
 
 DONE = b"data: [DONE]\n\n"
+EMPTY = b'""'
 
 PLAIN = b'{"type":"model_chunk","content":'
 """How the commonest entry begins; what follows, up to the brace, is the text as JSON."""
 
+_AT = len(PLAIN)
 _REASONING = b',"reasoning":'
 
 
@@ -31,12 +33,9 @@ def created_at(run: Run | EndedRun) -> int:
     return int(run.stored.created if isinstance(run, EndedRun) else run.created)
 
 
-def plain_text(entry: Entry) -> bytes | None:
+def plain_text(data: bytes) -> bytes | None:
     """The text of a `model_chunk` that is nothing but text, still as JSON: by far the most entries are."""
-    data = entry.data
-    if data.startswith(PLAIN) and _REASONING not in data:
-        return data[len(PLAIN) : -1]
-    return None
+    return data[_AT:-1] if data[:_AT] == PLAIN and _REASONING not in data else None
 
 
 class Completion:
@@ -59,8 +58,7 @@ class Completion:
         self._asked: list[dict[str, Any]] = []
         self._ended: dict[str, Any] = {}
         self._failed: dict[str, Any] | None = None
-        head, _, tail = self._chunk({"content": "\0"}).partition(b'"\\u0000"')
-        self._piece = (head, tail)
+        self._piece = self._chunk({"content": "\0"}).replace(b"%", b"%%").replace(b'"\\u0000"', b"%b")
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
@@ -75,16 +73,13 @@ class Completion:
 
     def entry(self, entry: Entry) -> bytes:
         """Take in an entry, and return its chunk; empty where it has none."""
-        if entry.type == "model_chunk":
-            text = plain_text(entry)
-            if text is None:
-                return self._reasoned(orjson.loads(entry.data))
-            self._text.append(text)
-            if self._as_json or text == b'""':
-                return b""
-            head, tail = self._piece
-            return head + text + tail
-        return self._rare(entry)
+        if entry.type != "model_chunk":
+            return self._rare(entry)
+        text = plain_text(entry.data)
+        if text is None:
+            return self._reasoned(orjson.loads(entry.data))
+        self._text.append(text)
+        return self._piece % text if text != EMPTY and not self._as_json else b""
 
     def _reasoned(self, told: dict[str, Any]) -> bytes:
         said = b""
@@ -124,7 +119,7 @@ class Completion:
         said = b""
         if self._as_json:
             said += self._chunk({"content": self._content()})
-        elif self._ended.get("message") and not any(text != b'""' for text in self._text):
+        elif self._ended.get("message") and not any(text != EMPTY for text in self._text):
             said += self._chunk({"content": self._ended["message"]})
         if self._asked:
             said += self._chunk({"tool_calls": [{"index": at, **call} for at, call in enumerate(self._calls())]})

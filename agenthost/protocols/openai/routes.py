@@ -54,7 +54,8 @@ class ModelList(Wire):
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     # with the range named, FastAPI says nothing of a 422 of its own, which there is none of here
-    return {status: {"description": Refusal.__doc__, "model": Refusal} for status in ("4XX", *statuses)}
+    named: list[int | str] = ["4XX", *statuses]
+    return {status: {"description": Refusal.__doc__, "model": Refusal} for status in named}
 
 
 _RUNS = _refusals(400, 401, 403, 404, 409, 413, 415, 429, 500, 503, 504)

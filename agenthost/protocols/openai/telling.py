@@ -13,7 +13,7 @@ import orjson
 from agenthost.ended_run import EndedRun
 from agenthost.events import SUCCESS_REASONS, Entry, one_line
 from agenthost.protocols.openai import items
-from agenthost.protocols.openai.chat import DONE, plain_text
+from agenthost.protocols.openai.chat import DONE, EMPTY, plain_text
 from agenthost.protocols.openai.items import Item
 from agenthost.protocols.openai.pauses import is_tool_approval
 from agenthost.protocols.openai.refusals import FAILED, failure_text
@@ -31,6 +31,14 @@ class _Open:
         self.kind, self.id, self.index = kind, item_id, index
         self.pieces: list[bytes] = []
         """What was said of it, each piece as JSON."""
+        event = "response.output_text.delta" if kind == "message" else "response.reasoning_text.delta"
+        self._head = f'event: {event}\ndata: {{"type":"{event}","sequence_number":'.encode()
+        self._place = f',"item_id":"{item_id}","output_index":{index},"content_index":0,"delta":'.encode()
+        self._tail = b',"logprobs":[]}\n\n' if kind == "message" else b"}\n\n"
+
+    def delta(self, number: int, text: bytes) -> bytes:
+        """The event that says a piece of it."""
+        return b"%b%d%b%b%b" % (self._head, number, self._place, text, self._tail)
 
     @property
     def text(self) -> str:
@@ -64,6 +72,11 @@ class Telling:
         self._failed: dict[str, Any] | None = None
         self._json = self.subject.wants_json
 
+    @property
+    def _heard(self) -> bool:
+        """Whether the next event is sent."""
+        return not self._silent and self._number > self._after
+
     # ── as a stream ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self) -> bytes:
@@ -77,13 +90,17 @@ class Telling:
     def entry(self, entry: Entry) -> bytes:
         """Take in an entry, and return its events."""
         if entry.type == "model_chunk":
-            text = plain_text(entry)
+            text, now = plain_text(entry.data), self._open
+            if text is not None and text != EMPTY and now is not None and now.kind == "message" and self._heard:
+                now.pieces.append(text)  # by far the most: no more than this
+                self._number += 1
+                return now.delta(self._number - 1, text)
             if text is None:
                 told = orjson.loads(entry.data)
                 if told.get("reasoning"):
                     self._say("reasoning", orjson.dumps(told["reasoning"]))
                 text = orjson.dumps(told["content"])
-            if text != b'""' and not self._json:
+            if text != EMPTY and not self._json:
                 self._say("message", text)
         else:
             self._rare(entry.type, entry.data)
@@ -151,16 +168,9 @@ class Telling:
             self._finish()
             now = self._begin(kind)
         now.pieces.append(text)
-        number = self._number
+        if self._heard:
+            self._said.append(now.delta(self._number, text))
         self._number += 1
-        if self._silent or number <= self._after:
-            return
-        event = b"response.output_text.delta" if kind == "message" else b"response.reasoning_text.delta"
-        more = b',"logprobs":[]}\n\n' if kind == "message" else b"}\n\n"
-        self._said.append(
-            b'event: %b\ndata: {"type":"%b","sequence_number":%d,"item_id":"%b","output_index":%d,"content_index":0,'
-            b'"delta":%b' % (event, event, number, now.id.encode(), now.index, text) + more
-        )
 
     def _begin(self, kind: str) -> _Open:
         short = "msg" if kind == "message" else "rs"
@@ -261,11 +271,10 @@ class Telling:
     # ── what is sent ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tell(self, event: str, **fields: Any) -> None:
-        number = self._number
-        self._number += 1
-        if not self._silent and number > self._after:
-            told = one_line(orjson.dumps({"type": event, "sequence_number": number, **fields}))
+        if self._heard:
+            told = one_line(orjson.dumps({"type": event, "sequence_number": self._number, **fields}))
             self._said.append(b"event: %b\ndata: %b\n\n" % (event.encode(), told))
+        self._number += 1
 
     def _sent(self) -> bytes:
         said, self._said = self._said, []
