@@ -55,6 +55,7 @@ async def stream_run(
         reader = run.read(after)
         try:
             headers = [*EVENT_STREAM, *exchange.run_headers(run)]
+            teller = told(run) if told is not None else Frames(exchange.render)
             if look is not None:
                 await look(run, reader)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -62,7 +63,7 @@ async def stream_run(
             def write(data: bytes, more: bool) -> Awaitable[None]:
                 return send({"type": "http.response.body", "body": data, "more_body": more})
 
-            await pump(reader, write, told(run) if told is not None else Frames(exchange.render))
+            await pump(reader, write, teller)
         finally:
             reader.close()
 

@@ -101,7 +101,7 @@ def test_plugins_shows_what_each_distribution_registered(enter: Type, here: Path
     assert _row(ended.out, "acme-badges") == ["acme-badges", "0.4", "authenticators: badges", "loaded"]
     assert _row(ended.out, "acme-billing") == ["acme-billing", "2.1", "billing", "installed"]
     assert _row(ended.out, "agenthost")[2:] == [
-        "authenticators: api-keys; dialects: native; placements: in-process, process",
+        "authenticators: api-keys; dialects: native, openai; placements: in-process, process",
         "loaded",
     ]
 

@@ -40,6 +40,11 @@ SEEDS: list[tuple[str, str, Any]] = [
     ("GET", "/metrics", None),
     ("GET", "/agents/calculator/openapi.json", None),
     ("GET", "/docs", None),
+    ("GET", "/v1/models", None),
+    ("POST", "/v1/chat/completions", {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}),
+    ("POST", "/v1/responses", {"model": "echo", "input": [{"role": "user", "content": "hi"}], "metadata": {"a": "b"}}),
+    ("POST", "/v1/responses", {"model": "calculator", "input": "1+1", "stream": True, "store": False}),
+    ("GET", "/v1/responses/resp_x?stream=true&starting_after=1", None),
 ]
 AGENTS = '[agents.echo]\nuse = "agenthost_echo:agent"\n[agents.calculator]\nuse = "agenthost_calculator:agent"\n'
 FIELDS = {"type", "title", "status", "detail", "code", "correlation_id"}
@@ -59,6 +64,9 @@ def problem_with(mutant: Mutant, reply: Reply) -> str | None:
     if mutant.bodiless:
         return None
     body = reply.json
+    if set(body) == {"error"}:  # below /v1, where errors have OpenAI's shape
+        known = set(body["error"]) == {"message", "type", "param", "code"}
+        return None if known else f"not a whole error: {reply.body!r}"
     if set(body) - {"run_id"} != FIELDS or body["status"] != reply.status:
         return f"not a whole problem: {reply.body!r}"
     return None

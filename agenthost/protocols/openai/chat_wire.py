@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import ConfigDict, Field
 
 from agenthost.errors import InvalidRequest
@@ -25,6 +25,9 @@ MAX_MESSAGES = 10_000
 """Messages of one conversation."""
 
 PLACE = "messages"
+
+JSON_TYPES = ("json_object", "json_schema")
+"""Forms of an answer that is structured."""
 
 
 class ChatText(Wire):
@@ -153,7 +156,7 @@ class ChatMessage(Wire):
 def parsed(arguments: str) -> Any:
     """A call's arguments; the text itself where it is no JSON."""
     try:
-        return json.loads(arguments)
+        return orjson.loads(arguments)
     except ValueError:
         return arguments
 
@@ -197,7 +200,7 @@ class ChatBody(Asking):
     @property
     def wants_json(self) -> bool:
         """Whether the answer is to be the agent's structured output."""
-        return (self.response_format or {}).get("type") in {"json_object", "json_schema"}
+        return (self.response_format or {}).get("type") in JSON_TYPES
 
     @property
     def wants_usage(self) -> bool:

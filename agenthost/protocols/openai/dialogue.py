@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from agenthost.encoding import encode_json
 from agenthost.errors import InvalidRequest
 from agenthost.events import NotJSON
+from agenthost.placement.carrying import told_message
 from agenthost.protocols.openai.pauses import Given
 from agenthost.threads import Message, Part
 
@@ -44,17 +45,16 @@ def conversation(messages: Sequence[Message], answers: Sequence[Given], where: s
 
     Answers take the place of a new message. Raises `InvalidRequest` where there is neither.
     """
+    try:
+        encode_json([*map(told_message, messages), *((given.text, given.reason) for given in answers)])
+    except NotJSON as problem:
+        raise InvalidRequest(f"{where} holds {problem}") from None
     if answers:
         return Conversation(list(messages), None, list(answers))
     last = next((at for at in reversed(range(len(messages))) if messages[at].role != "system"), None)
     if last is None or messages[last].role != "user":
         raise InvalidRequest(f"{where}: the last message is the user's, or answers what the agent asked")
-    said = messages[last]
-    try:
-        encode_json([part.to_json() for message in messages for part in message.content])
-    except NotJSON as problem:
-        raise InvalidRequest(f"{where} holds {problem}") from None
-    return Conversation([*messages[:last], *messages[last + 1 :]], said)
+    return Conversation([*messages[:last], *messages[last + 1 :]], messages[last])
 
 
 def text_part(text: str) -> Part:

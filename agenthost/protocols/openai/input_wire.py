@@ -167,6 +167,7 @@ class ResponseBody(Asking):
 
     model: str | None = Field(
         None,
+        min_length=1,
         max_length=200,
         description="The agent's name; else that of the response it goes on from.",
     )

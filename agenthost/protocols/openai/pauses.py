@@ -7,11 +7,12 @@ finds what it is for, whatever else is sent with it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from agenthost.approvals import KIND
 from agenthost.encoding import encode_json
@@ -84,7 +85,7 @@ def _response(text: str, payload: Mapping[str, Any]) -> Any:
     if text in options or not (options or fields):
         return text
     try:
-        return json.loads(text)
+        return orjson.loads(text)
     except ValueError:
         if fields:
             raise InvalidRequest("output: the question has fields to fill in; answer with a JSON object") from None

@@ -8,6 +8,7 @@ from typing import Any
 
 from agenthost.agents import RunStatus
 from agenthost.ended_run import EndedRun
+from agenthost.protocols.openai.chat_wire import JSON_TYPES
 from agenthost.protocols.openai.starting import PROTOCOL, own_metadata
 from agenthost.protocols.openai.usage import Tally, response_usage
 from agenthost.run import Run
@@ -82,7 +83,7 @@ class Subject:
         """Whether the answer is to be the agent's structured output."""
         text = self.asked.get("text")
         form = text.get("format") if isinstance(text, Mapping) else None
-        return isinstance(form, Mapping) and form.get("type") in {"json_object", "json_schema"}
+        return isinstance(form, Mapping) and form.get("type") in JSON_TYPES
 
     def _ended(self) -> int | None:
         stored = self._run.stored if isinstance(self._run, EndedRun) else self._run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ from agenthost.threads import ThreadKey
 AT_ONCE = 1.0
 """Seconds that a cancel waits for the run to end, so that its answer says so."""
 
+_RESPONSE = re.compile(rf"{PREFIX}([0-9a-f]{{32}})")
+
 Found = Run | EndedRun | StoredRun
 
 
@@ -40,7 +43,7 @@ async def create(body: ResponseBody, request: Request) -> Response:
     previous = None
     if body.previous_response_id is not None:
         previous = await find(exchange, body.previous_response_id)
-    entry = chosen(exchange, body.model or agent_of(previous))
+    entry = chosen(exchange, agent_of(previous) if body.model is None else body.model)
 
     async def start() -> Run | EndedRun:
         thread_id = await _going_on(exchange, entry, body, said, previous)
@@ -118,10 +121,11 @@ async def _until(exchange: Exchange, thread: ThreadKey, found: Found) -> list[An
 async def find(exchange: Exchange, response_id: str) -> Found:
     """The run of a response; raises `NotFound` where it is none that this caller may see and was kept."""
     missing = NotFound("no such response")
-    if not response_id.startswith(PREFIX):
+    named = _RESPONSE.fullmatch(response_id)
+    if named is None:
         raise missing
     try:
-        found: Found = await exchange.host.runs.find(None, exchange.caller, response_id.removeprefix(PREFIX))
+        found: Found = await exchange.host.runs.find(None, exchange.caller, named[1])
     except NotFound:
         raise missing from None
     if isinstance(found, Run) and not found.recorded:

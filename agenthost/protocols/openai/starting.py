@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
+import orjson
 from pydantic import ConfigDict, Field
 
 from agenthost.agents import RunRequest
@@ -108,7 +109,7 @@ async def begin(
 def _structured(prompt: str) -> Any:
     """The input of an agent that takes no prompt."""
     try:
-        return json.loads(prompt)
+        return orjson.loads(prompt)
     except ValueError:
         raise InvalidRequest("this agent takes structured input: send it as JSON, in the message's text") from None
 

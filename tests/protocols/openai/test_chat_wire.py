@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from agenthost.errors import InvalidRequest
 from agenthost.protocols.openai.chat_wire import ChatBody, parsed
 from tests.protocols.openai.conftest import Api, refusal
+from tests.wire import ask
 
 RUN = "0" * 32
 
@@ -115,3 +117,27 @@ def test_only_answers_at_the_end_are_answers() -> None:
 def test_arguments_that_are_no_json_stay_as_they_are() -> None:
     assert parsed('{"a": 1}') == {"a": 1}
     assert parsed("{") == "{"
+
+
+@pytest.mark.parametrize("form", [[], {}, {"type": []}, {"type": None}, {"type": "text"}])
+def test_a_form_of_answer_that_is_none_asks_for_text(api: Api, form: Any) -> None:
+    body = {"model": "everything", "messages": [{"role": "user", "content": "x"}], "response_format": form}
+    reply = api.post("/chat/completions", body)
+    assert reply.status == (400 if form == [] else 200)
+    if reply.status == 200:
+        assert reply.json["choices"][0]["message"]["content"] == "the end"
+
+
+def test_what_json_cannot_carry_is_refused_wherever_it_stands(api: Api) -> None:
+    bad = "\ud800"
+    call = {"id": bad, "type": "function", "function": {"name": "n", "arguments": "{}"}}
+    for message in (
+        {"role": "user", "content": bad},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": f"call_{RUN}_q", "content": bad},
+    ):
+        body = b'{"model": "echo", "messages": [{"role": "user", "content": "x"}, %b]}'
+        raw = body % json.dumps(message).encode()
+        sent = {"authorization": "Bearer root-0123456789abcdef", "content-type": "application/json"}
+        error = refusal(ask(api.hosted.port, "POST", "/v1/chat/completions", sent, raw), 400)
+        assert error["code"] in {"invalid_request", "bad_request"}

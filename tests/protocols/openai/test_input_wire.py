@@ -70,6 +70,7 @@ def test_where_the_host_knows_the_conversation_every_answer_is_one() -> None:
     [
         ({"input": "x"}, "model: name an agent, or a response to go on from", "model"),
         ({"model": "echo"}, "input: Field required", "input"),
+        ({"model": "", "input": "x"}, "model: String should have at least 1 character", "model"),
         ({"model": "echo", "input": []}, "input: the last message is the user's, or answers what the agent asked",
          "input"),
         ({"model": "echo", "input": "x", "conversation": "c", "previous_response_id": "resp_x"},
