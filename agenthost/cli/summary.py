@@ -41,8 +41,8 @@ def start_summary(
     called = url if dev else host.config.server.public_url.rstrip("/") or url
     lines += _agents(sorted(host.entries.values(), key=lambda entry: entry.name), called)
     lines += ["", f"  store    {_store(host)}", f"  callers  {LOCAL_ONLY if dev else _callers(host)}"]
-    lines += [f"  {word:<8} {harmless(note)}" for word, note in notes.items() if note]
     lines += _protocols(host.dialects.values(), called)
+    lines += [f"  {word:<8} {harmless(note)}" for word, note in notes.items() if note]
     for problem in host.plugins.problems:
         lines += ["", indent(harmless(problem.error.describe()), "  ")]
     return "\n".join([*lines, ""])
