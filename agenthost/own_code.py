@@ -40,7 +40,7 @@ def own_files() -> set[str]:
     """The author's own files among those that modules were made of in this process, as far as their names are text."""
     found = set()
     for module in tuple(sys.modules.values()):
-        if isinstance(module, ModuleType):
+        if issubclass(type(module), ModuleType):  # what only says that it is one (cffi's libraries do) is none
             # as they are: a module that loads itself when it is first asked for anything is not to be asked
             file = ModuleType.__getattribute__(module, "__dict__").get("__file__")
             if isinstance(file, str) and encodable(file) == file and is_own(file):

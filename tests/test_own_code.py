@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module, invalidate_caches
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -89,6 +91,19 @@ def test_a_file_whose_name_is_no_text_is_left_out(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "path", [str(odd), *sys.path])
     import_module("acme_odd")
     assert not [file for file in own_files() if "acme_odd" in file]
+
+
+def test_what_only_says_that_it_is_a_module_is_left_out(monkeypatch: pytest.MonkeyPatch):
+    class Library:
+        """As cffi puts one among the modules."""
+
+        __class__ = ModuleType
+        __file__ = "/srv/ann/project/app.py"
+
+    library: Any = Library()
+    assert isinstance(library, ModuleType)
+    monkeypatch.setitem(sys.modules, "acme_library", library)
+    assert "/srv/ann/project/app.py" not in own_files()
 
 
 def test_what_was_looked_for_and_is_not_there_is_where_it_might_be(folder: Path, monkeypatch: pytest.MonkeyPatch):
