@@ -129,7 +129,16 @@ class Disturbance:
             self.ended.append(took)
             until(lambda: state(self.served, agent).get("pids", [pid]) not in ([], [pid]))
             self.back.append(time.monotonic() - began)
-            time.sleep(1)  # six ends in a minute are too many
+            time.sleep(2)  # six ends in a minute are too many
+
+
+def asked_after(served: Serving) -> None:
+    """Ask how an agent is as often as `Disturbance` does, of one that is well."""
+    end = time.monotonic() + 0.8
+    while time.monotonic() < end:
+        state(served, "echo")
+        time.sleep(0.01)
+    time.sleep(2)
 
 
 def told(kind: str, served: Serving) -> str:
@@ -138,8 +147,8 @@ def told(kind: str, served: Serving) -> str:
     quiet: dict[str, list[float]] = {name: [] for name in ASKED}
     loud: dict[str, list[float]] = {name: [] for name in ASKED}
     failed = 0
-    for _ in range(ROUNDS if kind in {"block", "spin", "burn the GIL"} else 1):
-        for into, disturb in ((quiet, lambda: time.sleep(0.1)), (loud, disturbance)):
+    for _ in range(ROUNDS if kind in {"block", "spin", "burn the GIL"} else 2):
+        for into, disturb in ((quiet, lambda: asked_after(served)), (loud, disturbance)):
             for name, asking in stretch(served, disturb).items():
                 into[name] += asking.taken
                 failed += asking.failed
