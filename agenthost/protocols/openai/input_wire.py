@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from agenthost.errors import InvalidRequest
-from agenthost.protocols.openai.chat_wire import MAX_MESSAGES, AudioData, parsed
+from agenthost.protocols.openai.chat_wire import MAX_MESSAGES, AudioData, ChatRefusal, parsed
 from agenthost.protocols.openai.dialogue import (
     Conversation,
     audio_part,
@@ -33,17 +33,6 @@ class InputText(Wire):
     def part(self) -> Part:
         """The part of a message that it is."""
         return text_part(self.text)
-
-
-class InputRefusal(Wire):
-    """What a model refused with, sent back as history."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-    def part(self) -> Part:
-        """The part of a message that it is."""
-        return text_part(self.refusal)
 
 
 class InputImage(Wire):
@@ -86,7 +75,7 @@ class InputAudio(Wire):
 
 
 InputPart = Annotated[
-    InputText | InputRefusal | InputImage | InputFile | InputAudio,
+    InputText | ChatRefusal | InputImage | InputFile | InputAudio,
     Field(discriminator="type"),
 ]
 Parts = Annotated[list[InputPart], Field(max_length=MAX_PARTS, fail_fast=True)]
